@@ -1,0 +1,151 @@
+//! Bytes of a pipe to records and back: no files, no clock, nothing of the log.
+//!
+//! A decoder is handed blocks of input and answers with spans into them: a record is copied only where its format
+//! changes its bytes (base64, CSV quoting, JSON escapes). Lines need no copy at all, and say so ([`Records::joined`]),
+//! so that a block of them can go to the disk as it came.
+
+use crate::hash::HashKey;
+use crate::record::{Attribute, Record};
+
+/// A range of bytes in the input block or in the arena, at most 4 GiB from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: u32,
+    /// Length in bytes; [`Span::NONE`] has the largest.
+    pub len: u32,
+}
+
+impl Span {
+    /// Absent, which is not the same as empty.
+    pub const NONE: Self = Self { start: 0, len: u32::MAX };
+
+    /// A span from byte offsets.
+    pub fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, len: (end - start) as u32 }
+    }
+
+    /// The bytes it stands for, or `None` for [`Span::NONE`].
+    pub fn of(self, bytes: &[u8]) -> Option<&[u8]> {
+        (self.len != u32::MAX).then(|| &bytes[self.start as usize..][..self.len as usize])
+    }
+}
+
+/// A record that its decoder would not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// How many good records of this batch stand before it.
+    pub after: usize,
+    /// Its bytes in the input block, delimiter not included.
+    pub raw: Span,
+    /// Which line, row or record of the input it is, counted from 1 over the whole input.
+    pub number: u64,
+    /// Why, as the end of a sentence that begins with the place.
+    pub reason: String,
+}
+
+/// What one call of a decoder brought: columns of equal length, optional ones empty where no record has a value.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// The payloads, in the input block or, where `payload_in_arena`, in `arena`.
+    pub payloads: Vec<Span>,
+    /// Whether `payloads` point into `arena`.
+    pub payload_in_arena: bool,
+    /// Where each record ends in the input block, its delimiter included.
+    pub ends: Vec<u32>,
+    /// `Some(d)` where the payloads lie in the input block back to back from its first byte, each followed by the one
+    /// byte `d` (the last may lack it only at the very end of the input).
+    pub joined: Option<u8>,
+    /// Partition keys: empty, or one per record ([`Span::NONE`] where absent). Valid UTF-8 of at most 256 characters.
+    pub keys: Vec<Span>,
+    /// Whether `keys` point into `arena`.
+    pub key_in_arena: bool,
+    /// Explicit hash keys: empty, or one per record.
+    pub hashes: Vec<Option<HashKey>>,
+    /// Producer timestamps in microseconds since the epoch: empty, or one per record.
+    pub timestamps: Vec<Option<i64>>,
+    /// Attributes: empty, or one list per record.
+    pub attributes: Vec<Vec<Attribute>>,
+    /// Source positions for `--producer-position`: empty, or one per record.
+    pub positions: Vec<Span>,
+    /// Bytes that a decoder had to make.
+    pub arena: Vec<u8>,
+    /// Records that were not taken, in order.
+    pub refused: Vec<Refused>,
+}
+
+impl Records {
+    /// Empties all columns and keeps their memory.
+    pub fn clear(&mut self) {
+        self.payloads.clear();
+        self.payload_in_arena = false;
+        self.ends.clear();
+        self.joined = None;
+        self.keys.clear();
+        self.key_in_arena = false;
+        self.hashes.clear();
+        self.timestamps.clear();
+        self.attributes.clear();
+        self.positions.clear();
+        self.arena.clear();
+        self.refused.clear();
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.payloads.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.payloads.is_empty()
+    }
+
+    /// The payload of record `i`, given the block it was decoded from.
+    pub fn payload<'a>(&'a self, block: &'a [u8], i: usize) -> &'a [u8] {
+        let bytes = if self.payload_in_arena { &self.arena } else { block };
+        self.payloads[i].of(bytes).unwrap_or_default()
+    }
+
+    /// The partition key of record `i`, given the block it was decoded from.
+    pub fn key<'a>(&'a self, block: &'a [u8], i: usize) -> Option<&'a [u8]> {
+        let bytes = if self.key_in_arena { &self.arena } else { block };
+        self.keys.get(i).and_then(|span| span.of(bytes))
+    }
+}
+
+/// An input that cannot be read on, as opposed to one record of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{format} input: record {number}: {reason}")]
+pub struct BrokenInput {
+    /// The input format's name.
+    pub format: &'static str,
+    /// Which record, counted from 1.
+    pub number: u64,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Turns the bytes of a pipe into records.
+pub trait Decode: Send {
+    /// Takes the whole records at the start of `block` into `out` (which the caller has cleared) and returns how many
+    /// bytes they used. With `last` there is no more input: what is left is a record, or refused.
+    ///
+    /// Returns 0 where `block` holds no whole record yet: the caller comes again with more.
+    fn decode(&mut self, block: &[u8], last: bool, out: &mut Records) -> Result<usize, BrokenInput>;
+}
+
+/// Turns records into the bytes of a pipe.
+pub trait Encode: Send {
+    /// What stands before the first record (a CSV header, say).
+    fn begin(&mut self, _out: &mut Vec<u8>) {}
+
+    /// Appends one record to `out`.
+    fn encode(&mut self, record: &Record<'_>, out: &mut Vec<u8>);
+
+    /// `Some(d)` where a record is its payload followed by the one byte `d` and nothing else, so that a frame whose
+    /// payloads already lie that way can be passed through as it is.
+    fn joined(&self) -> Option<u8> {
+        None
+    }
+}
