@@ -106,7 +106,10 @@ mod tests {
     #[test]
     fn ranges_of_the_real_service() {
         let ends: Vec<_> = HashRange::split_evenly(2).iter().map(|r| r.end.to_string()).collect();
-        assert_eq!(ends, ["170141183460469231731687303715884105727", "340282366920938463463374607431768211455"]);
+        assert_eq!(
+            ends,
+            ["170141183460469231731687303715884105727", "340282366920938463463374607431768211455"]
+        );
         let starts: Vec<_> = HashRange::split_evenly(4).iter().map(|r| r.start.to_string()).collect();
         assert_eq!(
             starts,
@@ -118,7 +121,10 @@ mod tests {
             ]
         );
         // The service's documentation: three shards end at ...903401 and ...806803.
-        assert_eq!(HashRange::split_evenly(3)[1].start.to_string(), "113427455640312821154458202477256070485");
+        assert_eq!(
+            HashRange::split_evenly(3)[1].start.to_string(),
+            "113427455640312821154458202477256070485"
+        );
     }
 
     #[test]

@@ -1,0 +1,616 @@
+//! Reading a log from anywhere, following it if asked: no lock, no write, no memory map of a live tail.
+//!
+//! A reader never takes an incomplete frame for an error: at the tail it waits, because a write may be going on. It
+//! never takes damage for the tail either: if anything behind invalid bytes says that they were once durable, they
+//! are named and the good frames behind them are read.
+
+use std::path::PathBuf;
+
+use super::LogDir;
+use super::error::{Doing, Error};
+use super::frame::segment::SEGMENT_HEADER_BYTES;
+use super::frame::{
+    BatchView, EndOfShard, FrameHeader, HEADER_BYTES, Invalid, Kind, Predecessor, columns, control, crc32c,
+};
+use super::index::IndexReader;
+use super::segment::{Segment, Walk, list};
+use crate::record::Provenance;
+
+/// How much is read at once: a frame of usual size with the next frame's header, small enough to stay in the
+/// processor's second-level cache from the read through the checksum to the write.
+const READ_AHEAD: usize = if cfg!(test) { 256 } else { 256 << 10 };
+
+/// What a reader found at its place.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// A frame of records.
+    Frame(FrameRef<'a>),
+    /// Nothing yet: this is the tail.
+    Tail,
+    /// The shard ends here.
+    End(EndOfShard),
+    /// Bytes that were once durable do not hold. The reader stands behind them now.
+    Damage(Damage),
+    /// Retention has removed records that the reader had not read. It stands at the first that is left.
+    Missed(Missed),
+}
+
+/// A stretch of a segment that is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment.
+    pub path: PathBuf,
+    /// The first byte that does not hold.
+    pub offset: u64,
+    /// The first byte behind it that does.
+    pub until: u64,
+    /// The index that was expected there.
+    pub first: u64,
+    /// The index at which it goes on.
+    pub next: u64,
+    /// How one can tell.
+    pub reason: &'static str,
+}
+
+/// A range of indexes that retention removed before they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missed {
+    /// The first index that was wanted.
+    pub from: u64,
+    /// The first index that is left.
+    pub to: u64,
+}
+
+/// A frame of records, verified and decompressed.
+#[derive(Debug)]
+pub struct FrameRef<'a> {
+    /// The header.
+    pub header: FrameHeader,
+    /// The body.
+    body: &'a [u8],
+    provenance: &'a [u8],
+    path: &'a PathBuf,
+    offset: u64,
+}
+
+impl<'a> FrameRef<'a> {
+    /// The records.
+    pub fn records(&self) -> Result<BatchView<'a>, Error> {
+        BatchView::parse(&self.header, self.body).ok_or_else(|| Error::Damaged {
+            path: self.path.clone(),
+            offset: self.offset,
+            reason: "the records do not fit their frame",
+        })
+    }
+
+    /// The payloads as they lie, if each is followed by the one byte `joint`.
+    pub fn joined(&self, joint: u8) -> Option<&'a [u8]> {
+        let joined = self.header.columns & columns::Column::JOINED != 0 && self.header.joint == joint;
+        joined.then(|| &self.body[self.header.payload_offset as usize..])
+    }
+
+    /// What stands behind the batch.
+    pub fn provenance(&self) -> Option<Provenance> {
+        if self.provenance.is_empty() { None } else { control::decode_provenance(self.provenance) }
+    }
+}
+
+/// A place in a log.
+pub struct Reader {
+    log: LogDir,
+    segment: Option<Segment>,
+    /// Where the next frame begins.
+    offset: u64,
+    /// The index that is expected there.
+    next: u64,
+    /// Every record below this index is on the disk.
+    durable: u64,
+    buffer: Vec<u8>,
+    /// Where in the segment the buffer begins, and how much of it is filled.
+    buffer_at: u64,
+    filled: usize,
+    scratch: Vec<u8>,
+    /// The length at which the bytes at `offset` were last found to be no damage, so that a torn tail is not searched
+    /// again and again.
+    looked: Option<(u64, u64)>,
+}
+
+impl Reader {
+    /// A reader before the first record that is left.
+    pub fn new(log: LogDir) -> Self {
+        Self {
+            log,
+            segment: None,
+            offset: 0,
+            next: 0,
+            durable: 0,
+            buffer: Vec::new(),
+            buffer_at: 0,
+            filled: 0,
+            scratch: Vec::new(),
+            looked: None,
+        }
+    }
+
+    /// The index that is expected next.
+    pub fn next_index(&self) -> u64 {
+        self.next
+    }
+
+    /// The index below which everything is known to be durable.
+    pub fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// The directory that is read.
+    pub fn log(&self) -> &LogDir {
+        &self.log
+    }
+
+    /// Gives the read buffers back, for a process that holds many readers.
+    pub fn release(&mut self) {
+        self.buffer = Vec::new();
+        self.scratch = Vec::new();
+        self.filled = 0;
+    }
+
+    /// Closes the segment's file as well; the next read opens it again. If retention has removed it by then, the
+    /// reader is told what it missed.
+    pub fn park(&mut self) {
+        self.release();
+        self.segment = None;
+    }
+
+    /// Goes to the frame that holds `index`, or the first behind it. If it has been removed already, the next read
+    /// says so.
+    pub fn seek_index(&mut self, index: u64) -> Result<(), Error> {
+        let bases = list(&self.log)?;
+        // The last segment that begins at or below the index; else the first there is.
+        let at = bases.partition_point(|&base| base <= index).saturating_sub(1);
+        let Some(&base) = bases.get(at) else { return Err(self.empty()) };
+        self.enter(base)?;
+        self.next = self.next.max(base);
+        if base > index {
+            // Wanted: something before the first segment. `next` tells the next read what is missing.
+            self.next = index;
+            return Ok(());
+        }
+        self.jump(|entry_first, _| entry_first <= index)?;
+        self.skip(|header| header.end() <= index)
+    }
+
+    /// Goes to the first frame that arrived at or after `time_us`.
+    pub fn seek_time(&mut self, time_us: i64) -> Result<(), Error> {
+        let bases = list(&self.log)?;
+        // A segment that was created before that time may hold such a frame, and so may all behind it.
+        let (mut low, mut high) = (0, bases.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            match Segment::open(&self.log, bases[middle], false) {
+                Ok(segment) if segment.header.created_us < time_us => low = middle + 1,
+                Ok(_) => high = middle,
+                // Removed meanwhile: so are all before it.
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    low = middle + 1
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(&base) = bases.get(low.saturating_sub(1)).or(bases.first()) else {
+            return Err(self.empty());
+        };
+        self.enter(base)?;
+        self.jump(|_, arrival_us| arrival_us < time_us)?;
+        self.skip(|header| header.arrival_us < time_us)
+    }
+
+    /// Goes behind the last frame that is there now.
+    pub fn seek_end(&mut self) -> Result<(), Error> {
+        let Some(&base) = list(&self.log)?.last() else { return Err(self.empty()) };
+        self.enter(base)?;
+        self.jump(|_, _| true)?;
+        self.skip(|header| !matches!(header.kind, Kind::End))
+    }
+
+    /// Goes to the first frame that is left.
+    pub fn seek_start(&mut self) -> Result<(), Error> {
+        let Some(&base) = list(&self.log)?.first() else { return Err(self.empty()) };
+        self.enter(base)
+    }
+
+    fn empty(&self) -> Error {
+        Error::Empty { dir: self.log.dir.clone() }
+    }
+
+    fn enter(&mut self, base: u64) -> Result<(), Error> {
+        let segment = Segment::open(&self.log, base, false)?;
+        self.next = base;
+        self.durable = self.durable.max(base);
+        self.offset = SEGMENT_HEADER_BYTES as u64;
+        self.filled = 0;
+        self.looked = None;
+        self.segment = Some(segment);
+        Ok(())
+    }
+
+    /// Moves to the last index entry for which `before` holds, if it is what the index says.
+    fn jump(&mut self, before: impl Fn(u64, i64) -> bool) -> Result<(), Error> {
+        let Some(segment) = &self.segment else { return Ok(()) };
+        let index = IndexReader::open(&self.log, &segment.header);
+        let Some(entry) = index.last_where(|entry| before(entry.first, entry.arrival_us)) else {
+            return Ok(());
+        };
+        let mut walk = Walk::new(segment, segment.len()?);
+        if let super::segment::At::Frame(header, _) = walk.at(entry.offset)?
+            && header.first == entry.first
+        {
+            self.offset = entry.offset;
+            self.next = entry.first;
+            self.durable = self.durable.max(header.durable);
+        }
+        Ok(())
+    }
+
+    /// Steps over frames by their headers as long as `before` holds, into later segments too.
+    fn skip(&mut self, before: impl Fn(&FrameHeader) -> bool) -> Result<(), Error> {
+        loop {
+            match self.head()? {
+                // The end of the shard is not stepped over: there is nothing behind it.
+                Head::Frame(header, _)
+                    if header.kind != Kind::End && (header.kind != Kind::Records || before(&header)) =>
+                {
+                    self.pass(&header);
+                }
+                // Whatever it is, the next read meets it again and says so.
+                Head::Frame(..) | Head::Wait | Head::Damage(_) => return Ok(()),
+                Head::Over(next) => {
+                    if self.follow_to(next)?.is_some() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, header: &FrameHeader) {
+        self.offset += header.frame_bytes();
+        self.next = header.end();
+        self.durable = self.durable.max(header.durable);
+    }
+
+    /// The arrival time of the next frame of records, without reading its body; `None` where something else is next.
+    pub fn peek_arrival(&mut self) -> Result<Option<i64>, Error> {
+        if self.segment.is_none() {
+            return Ok(None);
+        }
+        match self.head()? {
+            Head::Frame(header, _) if header.kind == Kind::Records => Ok(Some(header.arrival_us)),
+            _ => Ok(None),
+        }
+    }
+
+    /// What is next. After [`Found::Tail`] the caller may come again when something has changed.
+    pub fn read(&mut self) -> Result<Found<'_>, Error> {
+        if self.segment.is_none() {
+            if let Some(missed) = self.reopen()? {
+                return Ok(Found::Missed(missed));
+            }
+        }
+        loop {
+            if let Some(missed) = self.check_start() {
+                return Ok(Found::Missed(missed));
+            }
+            let (header, crc) = match self.head()? {
+                Head::Frame(header, crc) => (header, crc),
+                Head::Wait => return Ok(Found::Tail),
+                Head::Damage(damage) => return Ok(Found::Damage(self.go_behind(damage))),
+                Head::Over(next) => {
+                    if let Some(missed) = self.follow_to(next)? {
+                        return Ok(Found::Missed(missed));
+                    }
+                    continue;
+                }
+            };
+            match header.kind {
+                Kind::Records | Kind::End => {}
+                _ => {
+                    self.pass(&header);
+                    continue;
+                }
+            }
+            if !self.has_body(&header, crc)? {
+                match self.judge_body(&header, crc)? {
+                    // It holds by now.
+                    Head::Frame(..) => continue,
+                    Head::Wait => return Ok(Found::Tail),
+                    Head::Damage(damage) => return Ok(Found::Damage(self.go_behind(damage))),
+                    Head::Over(next) => {
+                        if let Some(missed) = self.follow_to(next)? {
+                            return Ok(Found::Missed(missed));
+                        }
+                        continue;
+                    }
+                }
+            }
+            if header.kind == Kind::End {
+                let end = EndOfShard::decode(self.stored(&header));
+                return end.map(Found::End).ok_or_else(|| Error::Damaged {
+                    path: self.path(),
+                    offset: self.offset,
+                    reason: "the end of the shard does not hold",
+                });
+            }
+            let offset = self.offset;
+            self.pass(&header);
+            return self.frame(header, offset).map(Found::Frame);
+        }
+    }
+
+    fn go_behind(&mut self, damage: Damage) -> Damage {
+        self.offset = damage.until;
+        self.next = damage.next;
+        damage
+    }
+
+    /// After a seek to an index that is not there any more: what was missed.
+    fn check_start(&mut self) -> Option<Missed> {
+        let base = self.segment.as_ref()?.header.base;
+        let before = self.segment.as_ref()?.header.predecessor;
+        (self.offset == SEGMENT_HEADER_BYTES as u64 && self.next < base).then_some(())?;
+        let from = self.next;
+        self.next = base;
+        missed(from, before, base)
+    }
+
+    /// Opens the segment that holds the reader's place again, or the first that is left.
+    fn reopen(&mut self) -> Result<Option<Missed>, Error> {
+        let (next, offset, durable) = (self.next, self.offset, self.durable);
+        if offset == 0 {
+            self.seek_start()?;
+            return Ok(None);
+        }
+        let bases = list(&self.log)?;
+        let at = bases.partition_point(|&base| base <= next).saturating_sub(1);
+        let Some(&base) = bases.get(at) else { return Err(self.empty()) };
+        if base > next {
+            self.enter(base)?;
+            let before = self.segment.as_ref().and_then(|segment| segment.header.predecessor);
+            return Ok(missed(next, before, base));
+        }
+        self.seek_index(next)?;
+        self.durable = self.durable.max(durable);
+        Ok(None)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.segment.as_ref().map(|segment| segment.path.clone()).unwrap_or_default()
+    }
+
+    /// Goes to the segment with this base, or, if that has gone, to the first behind it.
+    fn follow_to(&mut self, base: u64) -> Result<Option<Missed>, Error> {
+        let from = self.next;
+        let mine = self.segment.as_ref().map(|segment| segment.header.base);
+        match self.enter(base) {
+            Ok(()) => {}
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                let Some(&first) = list(&self.log)?.iter().find(|&&other| other > base) else {
+                    return Err(self.empty());
+                };
+                self.enter(first)?;
+            }
+            Err(error) => return Err(error),
+        }
+        let Some(segment) = &self.segment else { return Ok(None) };
+        let before = segment.header.predecessor;
+        if before.map(|p| p.base) == mine {
+            return Ok(None);
+        }
+        Ok(missed(from, before, segment.header.base))
+    }
+
+    /// What stands at the reader's place.
+    fn head(&mut self) -> Result<Head, Error> {
+        if let Some(head) = self.valid_head()? {
+            return Ok(head);
+        }
+        // The tail, a write that is going on, or damage. What follows the segment is looked at first, and then the
+        // place once more: a segment that is followed by another does not change any more.
+        let successor = self.successor()?;
+        self.filled = 0;
+        if let Some(head) = self.valid_head()? {
+            return Ok(head);
+        }
+        self.judge(successor, self.offset, "a frame's header does not hold")
+    }
+
+    /// The frame at the reader's place, if its header holds and it stands where its index says.
+    fn valid_head(&mut self) -> Result<Option<Head>, Error> {
+        if !self.fill(HEADER_BYTES)? {
+            return Ok(None);
+        }
+        let Some(segment) = &self.segment else { return Ok(None) };
+        let start = (self.offset - self.buffer_at) as usize;
+        match FrameHeader::decode(&self.buffer[start..self.filled], &segment.identity) {
+            Ok((header, crc)) if header.first == self.next => match header.kind {
+                Kind::Seal => {
+                    self.durable = self.durable.max(header.durable);
+                    Ok(Some(self.successor()?.map_or(Head::Wait, |(base, _)| Head::Over(base))))
+                }
+                Kind::Condemned => Ok(None),
+                _ => Ok(Some(Head::Frame(header, crc))),
+            },
+            Ok(_) | Err(Invalid::Checksum) => Ok(None),
+            Err(Invalid::Newer(what)) => Err(Error::Newer { path: segment.path.clone(), what }),
+        }
+    }
+
+    /// The next segment, if there is one, and what it says of this one.
+    fn successor(&self) -> Result<Option<(u64, Option<Predecessor>)>, Error> {
+        let Some(mine) = self.segment.as_ref().map(|segment| segment.header.base) else { return Ok(None) };
+        let Some(base) = list(&self.log)?.into_iter().find(|&base| base > mine) else { return Ok(None) };
+        match Segment::open(&self.log, base, false) {
+            Ok(next) => Ok(Some((base, next.header.predecessor.filter(|p| p.base == mine)))),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Some((base, None)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Nothing valid stands at the reader's place: the tail, the end of what counts, or damage? A search for what is
+    /// valid behind it begins at `from`.
+    fn judge(
+        &mut self,
+        successor: Option<(u64, Option<Predecessor>)>,
+        from: u64,
+        reason: &'static str,
+    ) -> Result<Head, Error> {
+        let Some(segment) = &self.segment else { return Err(self.empty()) };
+        let len = segment.len()?;
+        let damage = |until, next| {
+            let (path, offset, first) = (segment.path.clone(), self.offset, self.next);
+            Head::Damage(Damage { path, offset, until, first, next, reason })
+        };
+        match successor {
+            Some((base, Some(before))) if self.offset >= before.bytes => {
+                self.next = self.next.max(before.end);
+                Ok(Head::Over(base))
+            }
+            Some((_, Some(before))) => {
+                let found = Walk::new(segment, before.bytes.min(len)).resync(from, self.next)?;
+                Ok(found.map_or(damage(before.bytes, before.end), |(at, header)| damage(at, header.first)))
+            }
+            // What follows says nothing of this segment, because the one between has gone: so has the reader's place.
+            Some((base, None)) => Ok(Head::Over(base)),
+            None if self.looked == Some((self.offset, len)) => Ok(Head::Wait),
+            None => match Walk::new(segment, len).resync(from, self.next)? {
+                Some((at, header)) if header.durable > self.next => Ok(damage(at, header.first)),
+                _ => {
+                    self.looked = Some((self.offset, len));
+                    Ok(Head::Wait)
+                }
+            },
+        }
+    }
+
+    /// The header at the reader's place holds and the body does not.
+    fn judge_body(&mut self, header: &FrameHeader, crc: u32) -> Result<Head, Error> {
+        let successor = self.successor()?;
+        self.filled = 0;
+        if self.has_body(header, crc)? {
+            return Ok(Head::Frame(*header, crc));
+        }
+        let Some(segment) = &self.segment else { return Err(self.empty()) };
+        let until = self.offset + header.frame_bytes();
+        let counts = match successor {
+            Some((_, Some(before))) => before.bytes >= until,
+            _ => {
+                segment.len()? >= until
+                    && self.durable.max(header.durable) >= header.end()
+                    && header.count > 0
+            }
+        };
+        let reason = "a frame's body does not hold";
+        if counts {
+            let (path, offset) = (segment.path.clone(), self.offset);
+            let (first, next) = (header.first, header.end());
+            return Ok(Head::Damage(Damage { path, offset, until, first, next, reason }));
+        }
+        self.judge(successor, self.offset, reason)
+    }
+
+    /// Brings at least `want` bytes from the reader's place into the buffer; `false` if the file has fewer.
+    fn fill(&mut self, want: usize) -> Result<bool, Error> {
+        let Some(segment) = &self.segment else { return Ok(false) };
+        let held = self.buffer_at..self.buffer_at + self.filled as u64;
+        let kept = if held.contains(&self.offset) {
+            let start = (self.offset - self.buffer_at) as usize;
+            if self.filled - start >= want {
+                return Ok(true);
+            }
+            self.buffer.copy_within(start..self.filled, 0);
+            self.filled - start
+        } else {
+            0
+        };
+        self.buffer_at = self.offset;
+        let aim = (want + HEADER_BYTES).max(READ_AHEAD);
+        // After a frame of unusual size the buffer goes back to its usual one.
+        if self.buffer.len() < aim || self.buffer.len() > aim.max(4 * READ_AHEAD) {
+            self.buffer.resize(aim, 0);
+            self.buffer.shrink_to(aim);
+        }
+        let got = segment
+            .file
+            .read_at(&mut self.buffer[kept..aim], self.offset + kept as u64)
+            .doing("read", &segment.path)?;
+        self.filled = kept + got;
+        Ok(self.filled >= want)
+    }
+
+    /// Whether the whole frame is in the file and holds. It is in the buffer afterwards.
+    fn has_body(&mut self, header: &FrameHeader, crc: u32) -> Result<bool, Error> {
+        if !self.fill(header.frame_bytes() as usize)? {
+            return Ok(false);
+        }
+        Ok(crc32c(self.stored(header)) == crc)
+    }
+
+    fn stored(&self, header: &FrameHeader) -> &[u8] {
+        let start = (self.offset - self.buffer_at) as usize + HEADER_BYTES;
+        &self.buffer[start..start + header.stored_bytes as usize]
+    }
+
+    fn frame(&mut self, header: FrameHeader, offset: u64) -> Result<FrameRef<'_>, Error> {
+        let start = (offset - self.buffer_at) as usize + HEADER_BYTES;
+        let split = start + usize::from(header.provenance_bytes);
+        let end = start + header.stored_bytes as usize;
+        let Some(segment) = &self.segment else { return Err(self.empty()) };
+        let stored = &self.buffer[split..end];
+        let body = if header.codec == super::Codec::None {
+            stored
+        } else {
+            if !columns::decompress(&header, stored, &mut self.scratch) {
+                return Err(Error::Damaged {
+                    path: segment.path.clone(),
+                    offset,
+                    reason: "a frame's body cannot be decompressed",
+                });
+            }
+            &self.scratch
+        };
+        Ok(FrameRef { header, body, provenance: &self.buffer[start..split], path: &segment.path, offset })
+    }
+
+    /// Makes everything that this reader has read durable, if it is not known to be: what persists a position or acts
+    /// elsewhere calls this first.
+    pub fn make_durable(&mut self) -> Result<(), Error> {
+        if self.durable >= self.next {
+            return Ok(());
+        }
+        let Some(segment) = &self.segment else { return Ok(()) };
+        let condemned = |source| Error::Condemned { path: segment.path.clone(), source };
+        segment.file.sync_data().map_err(|source| condemned(Some(source)))?;
+        if segment.is_condemned(&*self.log.system.disk) {
+            return Err(condemned(None));
+        }
+        self.durable = self.next;
+        Ok(())
+    }
+}
+
+fn missed(from: u64, before: Option<Predecessor>, base: u64) -> Option<Missed> {
+    // Between the end of one segment and the base of the next there may be indexes that were reserved and never used.
+    (before.is_some_and(|before| from < before.end)).then_some(Missed { from, to: base })
+}
+
+enum Head {
+    /// A frame whose header holds, with the CRC-32C that its stored bytes must have.
+    Frame(FrameHeader, u32),
+    /// Nothing yet.
+    Wait,
+    /// The segment is at its end; this is the base of the next.
+    Over(u64),
+    /// Damage.
+    Damage(Damage),
+}

@@ -1,0 +1,249 @@
+//! One segment file: its name, its header, and stepping through its frames.
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::{Doing, Error};
+use super::frame::control::{encode_pause, encode_producers};
+use super::frame::segment::{InvalidSegment, SEGMENT_HEADER_BYTES};
+use super::frame::{
+    Crc32c, FrameHeader, HEADER_BYTES, Identity, Invalid, Kind, Predecessor, ProducerState, SegmentHeader,
+    crc32c,
+};
+use super::{LogDir, RESERVE};
+use crate::sys::{Disk, File};
+
+/// The file name of a segment.
+pub(crate) fn segment_name(base: u64) -> String {
+    format!("{base:020}.seg")
+}
+
+/// The bases of the segments in a directory, ascending.
+pub(crate) fn list(log: &LogDir) -> Result<Vec<u64>, Error> {
+    let names = log.system.disk.list(&log.dir).doing("list", &log.dir)?;
+    let mut bases: Vec<u64> = names
+        .iter()
+        .filter_map(|name| name.strip_suffix(".seg"))
+        .filter(|digits| digits.len() == 20)
+        .filter_map(|digits| digits.parse().ok())
+        .collect();
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+/// An open segment.
+pub(crate) struct Segment {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) path: PathBuf,
+    pub(crate) header: SegmentHeader,
+    pub(crate) identity: Identity,
+}
+
+impl Segment {
+    pub(crate) fn open(log: &LogDir, base: u64, writable: bool) -> Result<Self, Error> {
+        let path = log.dir.join(segment_name(base));
+        let disk = &log.system.disk;
+        let file = if writable { disk.open_writable(&path) } else { disk.open(&path) };
+        let file = file.doing("open", &path)?;
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        let got = file.read_at(&mut bytes, 0).doing("read", &path)?;
+        match SegmentHeader::decode(&bytes[..got], log.id, base) {
+            Ok(header) => Ok(Self { identity: header.identity(), file, path, header }),
+            Err(InvalidSegment::Damaged) => {
+                Err(Error::Damaged { path, offset: 0, reason: "the segment's header does not hold" })
+            }
+            Err(InvalidSegment::Foreign) => Err(Error::Foreign { path }),
+            Err(InvalidSegment::Newer) => Err(Error::Newer { path, what: "a layout" }),
+        }
+    }
+
+    /// Creates a segment with `frames` behind its header; all of it, and its name, is durable on return.
+    pub(crate) fn create(log: &LogDir, header: SegmentHeader, frames: &[u8]) -> Result<Self, Error> {
+        let path = log.dir.join(segment_name(header.base));
+        let disk = &log.system.disk;
+        let temporary = log.dir.join(format!(".{}.{}.tmp", segment_name(header.base), std::process::id()));
+        let _ = disk.remove(&temporary);
+        let make = || {
+            let file = disk.create(&temporary)?;
+            file.write_at(&[IoSlice::new(&header.encode()), IoSlice::new(frames)], 0)?;
+            file.sync_data()?;
+            disk.rename(&temporary, &path)?;
+            disk.sync_dir(&log.dir)?;
+            Ok(file)
+        };
+        let file = make()
+            .inspect_err(|_: &std::io::Error| {
+                let _ = disk.remove(&temporary);
+            })
+            .doing("create", &path)?;
+        Ok(Self { identity: header.identity(), file, path, header })
+    }
+
+    pub(crate) fn len(&self) -> Result<u64, Error> {
+        self.file.len().doing("look at", &self.path)
+    }
+
+    /// Whether some process has found that a sync of this segment failed.
+    pub(crate) fn is_condemned(&self, disk: &dyn Disk) -> bool {
+        disk.exists(&self.mark())
+    }
+
+    /// The mark of a condemned segment.
+    pub(crate) fn mark(&self) -> PathBuf {
+        self.path.with_extension("bad")
+    }
+
+    /// The stored bytes of a frame, if they are what its header says.
+    pub(crate) fn stored(
+        &self,
+        at: u64,
+        header: &FrameHeader,
+        crc: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Error> {
+        out.resize(header.stored_bytes as usize, 0);
+        let got = self.file.read_at(out, at + HEADER_BYTES as u64).doing("read", &self.path)?;
+        Ok(got == out.len() && crc32c(out) == crc)
+    }
+}
+
+/// The header for the first segment of a log, or for one that follows another.
+pub(crate) fn next_header(
+    log: &LogDir,
+    base: u64,
+    created_us: i64,
+    predecessor: Option<Predecessor>,
+) -> SegmentHeader {
+    SegmentHeader {
+        log: log.id,
+        base,
+        ceiling: base + RESERVE,
+        created_us,
+        shard_created_s: log.shard_created_s,
+        predecessor,
+    }
+}
+
+/// The bytes of one frame without records.
+pub(crate) fn control_frame(identity: &Identity, mut header: FrameHeader, body: &[u8]) -> Vec<u8> {
+    header.stored_bytes = body.len() as u32;
+    header.body_bytes = body.len() as u32;
+    let mut crc = Crc32c::default();
+    crc.update(body);
+    let mut bytes = header.encode(identity, crc.finish()).to_vec();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Makes a new log in `log.dir`, directory included, that begins with what is known of producers and is at rest.
+///
+/// Whoever is killed half way may call it again: a log that is there already is left as it is.
+pub fn create_log(log: &LogDir, created_us: i64, producers: &[ProducerState]) -> Result<(), Error> {
+    let disk = &log.system.disk;
+    if !disk.exists(&log.dir) {
+        disk.create_dir(&log.dir).doing("create", &log.dir)?;
+    }
+    if list(log)?.is_empty() {
+        let header = next_header(log, 0, created_us, None);
+        let identity = header.identity();
+        let mut frames = Vec::new();
+        if !producers.is_empty() {
+            let head =
+                FrameHeader { provenance_seen: true, ..FrameHeader::of(Kind::Producers, 0, created_us, 0) };
+            frames.extend(control_frame(&identity, head, &encode_producers(producers)));
+        }
+        let head = FrameHeader {
+            provenance_seen: !producers.is_empty(),
+            ..FrameHeader::of(Kind::Pause, 0, created_us, 0)
+        };
+        frames.extend(control_frame(&identity, head, &encode_pause(log.system.clock.boot_id())));
+        Segment::create(log, header, &frames)?;
+    }
+    let parent = log.dir.parent().unwrap_or(Path::new("."));
+    disk.sync_dir(parent).doing("sync", parent)
+}
+
+/// What stands at a place in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    /// A whole frame, going by lengths; its body is not verified. With the CRC-32C that its stored bytes must have.
+    Frame(FrameHeader, u32),
+    /// A valid header whose frame goes beyond the end.
+    Cut,
+    /// The end.
+    End,
+    /// Bytes that are no frame header.
+    Invalid,
+}
+
+/// Steps through frame headers, reading ahead so that small frames cost no system call each.
+pub(crate) struct Walk<'a> {
+    segment: &'a Segment,
+    /// Where the bytes in `chunk` begin.
+    chunk_at: u64,
+    chunk: Vec<u8>,
+    len: u64,
+}
+
+/// How far a walk reads ahead.
+const CHUNK_BYTES: usize = 64 << 10;
+
+impl<'a> Walk<'a> {
+    /// A walk over the first `len` bytes.
+    pub(crate) fn new(segment: &'a Segment, len: u64) -> Self {
+        Self { segment, chunk_at: 0, chunk: Vec::new(), len }
+    }
+
+    /// What stands at `offset`.
+    pub(crate) fn at(&mut self, offset: u64) -> Result<At, Error> {
+        if offset >= self.len {
+            return Ok(At::End);
+        }
+        let identity = self.segment.identity;
+        match FrameHeader::decode(self.bytes(offset, HEADER_BYTES)?, &identity) {
+            Ok((header, _)) if offset + header.frame_bytes() > self.len => Ok(At::Cut),
+            Ok((header, crc)) => Ok(At::Frame(header, crc)),
+            Err(Invalid::Checksum) => Ok(At::Invalid),
+            Err(Invalid::Newer(what)) => Err(Error::Newer { path: self.segment.path.clone(), what }),
+        }
+    }
+
+    /// Up to `want` bytes at `offset`, fewer at the end.
+    pub(crate) fn bytes(&mut self, offset: u64, want: usize) -> Result<&[u8], Error> {
+        let want = want.min(self.len.saturating_sub(offset) as usize);
+        let held = self.chunk_at..self.chunk_at + self.chunk.len() as u64;
+        if offset < held.start || offset + want as u64 > held.end {
+            self.chunk.resize(want.max(CHUNK_BYTES.min((self.len - offset) as usize)), 0);
+            let got = self.segment.file.read_at(&mut self.chunk, offset).doing("read", &self.segment.path)?;
+            self.chunk.truncate(got);
+            self.chunk_at = offset;
+        }
+        let start = (offset - self.chunk_at) as usize;
+        let end = (start + want).min(self.chunk.len());
+        Ok(&self.chunk[start.min(end)..end])
+    }
+
+    /// The next place after `offset` where a valid header stands that could belong to this log behind index `next`.
+    pub(crate) fn resync(&mut self, offset: u64, next: u64) -> Result<Option<(u64, FrameHeader)>, Error> {
+        let mut from = offset + 1;
+        while from + (HEADER_BYTES as u64) <= self.len {
+            let identity = self.segment.identity;
+            let bytes = self.bytes(from, CHUNK_BYTES)?;
+            if bytes.len() < HEADER_BYTES {
+                return Ok(None);
+            }
+            // Every occurrence whose whole header lies in the chunk.
+            let within = &bytes[..bytes.len() - HEADER_BYTES + 4];
+            for at in memchr::memmem::find_iter(within, b"kpf1") {
+                if let Ok((header, _)) = FrameHeader::decode(&bytes[at..], &identity)
+                    && header.first >= next
+                {
+                    return Ok(Some((from + at as u64, header)));
+                }
+            }
+            from += (bytes.len() - HEADER_BYTES + 1) as u64;
+        }
+        Ok(None)
+    }
+}

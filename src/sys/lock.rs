@@ -1,0 +1,96 @@
+//! Locks between processes: open-file-description byte-range locks on one permanent file.
+//!
+//! The file is created once and never renamed or removed, so two processes cannot hold "the same" lock on two inodes.
+//! The locks belong to the open file description: they end with it, or with the process, however that ends. They are
+//! not dropped when some other descriptor of the file is closed, as POSIX record locks are, and a whole stream needs
+//! one descriptor however many shards it has.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use super::Locks;
+
+/// One owner of locks in a table.
+#[derive(Debug)]
+pub struct FileLocks {
+    file: File,
+}
+
+impl FileLocks {
+    /// Opens the table, creating its file where it is missing and may be created.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        Ok(Self { file })
+    }
+
+    fn request(kind: libc::c_int, slot: u64) -> libc::flock {
+        libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: slot as libc::off_t,
+            l_len: 1,
+            // Must be 0 for open-file-description locks.
+            l_pid: 0,
+        }
+    }
+
+    fn kind(exclusive: bool) -> libc::c_int {
+        if exclusive { libc::F_WRLCK } else { libc::F_RDLCK }
+    }
+}
+
+impl Locks for FileLocks {
+    fn lock(&self, slot: u64, exclusive: bool) -> io::Result<()> {
+        let request = Self::request(Self::kind(exclusive), slot);
+        loop {
+            match fcntl(self.file.as_fd(), FcntlArg::F_OFD_SETLKW(&request)) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn try_lock(&self, slot: u64, exclusive: bool) -> io::Result<bool> {
+        let request = Self::request(Self::kind(exclusive), slot);
+        match fcntl(self.file.as_fd(), FcntlArg::F_OFD_SETLK(&request)) {
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn unlock(&self, slot: u64) -> io::Result<()> {
+        let request = Self::request(libc::F_UNLCK, slot);
+        fcntl(self.file.as_fd(), FcntlArg::F_OFD_SETLK(&request)).map(drop).map_err(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_exclude_each_other_by_slot_and_upgrade_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("locks");
+        let (a, b) = (FileLocks::open(&path).unwrap(), FileLocks::open(&path).unwrap());
+        a.lock(3, true).unwrap();
+        assert!(!b.try_lock(3, false).unwrap());
+        assert!(b.try_lock(4, true).unwrap());
+        a.lock(3, false).unwrap();
+        assert!(b.try_lock(3, false).unwrap());
+        assert!(!b.try_lock(3, true).unwrap(), "another still shares it");
+        assert!(!a.try_lock(3, true).unwrap(), "a failed upgrade must leave the shared lock in place");
+        b.unlock(3).unwrap();
+        assert!(a.try_lock(3, true).unwrap());
+        drop(a);
+        assert!(b.try_lock(3, true).unwrap());
+    }
+}

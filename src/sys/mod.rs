@@ -1,0 +1,160 @@
+//! The operating system behind small traits: files, locks, clocks, wake-ups.
+//!
+//! Everything above this layer reaches the machine through a [`System`], so that the crash tests can put a simulated
+//! disk in its place. Nothing here knows what a record is.
+
+pub mod clock;
+pub mod fs;
+pub mod lock;
+#[cfg(test)]
+pub(crate) mod sim;
+pub mod watch;
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The machine that a stream lives on.
+#[derive(Clone)]
+pub struct System {
+    /// Files and directories.
+    pub disk: Arc<dyn Disk>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl System {
+    /// The machine that this process runs on.
+    pub fn real() -> Self {
+        Self { disk: Arc::new(fs::RealDisk), clock: Arc::new(clock::RealClock) }
+    }
+}
+
+/// Directories and the files in them.
+pub trait Disk: Send + Sync {
+    /// Opens a file for reading.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Opens an existing file for reading and writing.
+    fn open_writable(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Creates a file for reading and writing; it is an error if the name is taken.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Gives the file another name, replacing what had that name, in one step.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives the file a second name; it is an error if that is taken.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file's name.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Creates one directory; it is an error if the name is taken.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory and all that is in it.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a directory, in no order; names that are not UTF-8 are left out, they are none of ours.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// Whether the name is there.
+    fn exists(&self, path: &Path) -> bool;
+
+    /// Opens the lock table kept in `path`, creating the file where it is missing. Every call is an owner of its own.
+    fn locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>>;
+
+    /// The whole of a small file, refusing one above `max` bytes.
+    fn read(&self, path: &Path, max: usize) -> io::Result<Vec<u8>> {
+        let file = self.open(path)?;
+        let len = usize::try_from(file.len()?).unwrap_or(usize::MAX);
+        if len > max {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{len} bytes, at most {max} expected"),
+            ));
+        }
+        let mut bytes = vec![0; len];
+        let got = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(got);
+        Ok(bytes)
+    }
+
+    /// Replaces (or creates) a small file so that a reader, or a power loss, finds the old bytes or the new ones and
+    /// never a mixture: temporary file, sync, rename, sync of the directory.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let dir = path.parent().ok_or_else(|| io::Error::other("a file has a directory"))?;
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("file");
+        let temporary = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+        let _ = self.remove(&temporary);
+        let file = self.create(&temporary)?;
+        let write = || {
+            file.write_at(&[IoSlice::new(bytes)], 0)?;
+            file.sync_data()?;
+            self.rename(&temporary, path)?;
+            self.sync_dir(dir)
+        };
+        write().inspect_err(|_| {
+            let _ = self.remove(&temporary);
+        })
+    }
+}
+
+/// One open file.
+pub trait File: Send + Sync {
+    /// Reads at `offset` until `buf` is full or the file ends; returns how much was read.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `parts` one behind the other at `offset`. After an error any part of them may be in the file.
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
+
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts or extends the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Returns when all that was written to the file before the call, by any process, is on the disk.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Asks that the next reads come from the device and not from memory.
+    fn forget_cache(&self) -> io::Result<()>;
+
+    /// Asks the machine to begin writing out what is dirty in this range, without waiting.
+    fn write_out(&self, _offset: u64, _len: u64) {}
+}
+
+/// Shared and exclusive locks on numbers: one table for a whole stream, so that a thousand shards need one open file.
+///
+/// Locks belong to the value returned by [`Disk::locks`] and end with it, or with the process.
+pub trait Locks: Send + Sync {
+    /// Waits for the lock on `slot`. Holding it already, shared or exclusive, changes it to what is asked.
+    fn lock(&self, slot: u64, exclusive: bool) -> io::Result<()>;
+
+    /// Takes the lock if that is possible at once. On `false` what was held before is still held.
+    fn try_lock(&self, slot: u64, exclusive: bool) -> io::Result<bool>;
+
+    /// Gives the lock back.
+    fn unlock(&self, slot: u64) -> io::Result<()>;
+}
+
+/// Time.
+pub trait Clock: Send + Sync {
+    /// Wall clock, microseconds since the epoch.
+    fn now_us(&self) -> i64;
+
+    /// A clock that only goes forward and counts sleep too (`CLOCK_BOOTTIME`), microseconds.
+    fn boot_us(&self) -> i64;
+
+    /// Names this start of the machine: what was written under another boot id may have met a power loss since.
+    fn boot_id(&self) -> u64;
+}
