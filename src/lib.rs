@@ -4,6 +4,7 @@ pub mod codec;
 pub mod hash;
 pub mod log;
 pub mod record;
+pub mod stream;
 pub mod sys;
 
 #[cfg(not(target_pointer_width = "64"))]

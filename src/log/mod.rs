@@ -60,6 +60,7 @@ pub mod frame;
 mod index;
 mod reader;
 mod recover;
+mod rest;
 mod retain;
 mod segment;
 #[cfg(test)]
@@ -69,6 +70,7 @@ mod writer;
 pub use error::Error;
 pub use frame::{Batch, BatchView, Child, Codec, Draft, EndOfShard, Fresh, LogId, ProducerState, Stored};
 pub use reader::{Damage, Found, FrameRef, Missed, Reader};
+pub use rest::{AtRest, at_rest, created};
 pub use retain::{SegmentInfo, expire, segments};
 pub use segment::create_log;
 pub use writer::{Appended, SyncTicket, Writer};

@@ -13,6 +13,9 @@ use rustix::io::Errno;
 use super::lock::FileLocks;
 use super::{Disk, File, Locks};
 
+/// With this variable set, streams on network file systems are opened all the same.
+pub const ALLOW_NETWORK: &str = "KPIPE_ALLOW_NETWORK_FS";
+
 /// The machine's file systems.
 #[derive(Debug, Clone, Copy)]
 pub struct RealDisk;
@@ -72,6 +75,25 @@ impl Disk for RealDisk {
 
     fn locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>> {
         Ok(Arc::new(FileLocks::open(path)?))
+    }
+
+    fn network_kind(&self, path: &Path) -> Option<&'static str> {
+        // Magic numbers of statfs(2).
+        const KINDS: [(i64, &str); 8] = [
+            (0x6969, "NFS"),
+            (0x517b, "SMB"),
+            (0xff53_4d42, "CIFS"),
+            (0xfe53_4d42, "SMB2"),
+            (0x0102_1997, "9p"),
+            (0x00c3_6400, "Ceph"),
+            (0x0bd0_0bd0, "Lustre"),
+            (0x5346_414f, "AFS"),
+        ];
+        if std::env::var_os(ALLOW_NETWORK).is_some() {
+            return None;
+        }
+        let kind = i64::from(rustix::fs::statfs(path).ok()?.f_type) & 0xffff_ffff;
+        KINDS.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
     }
 }
 

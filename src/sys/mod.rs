@@ -68,6 +68,11 @@ pub trait Disk: Send + Sync {
     /// Opens the lock table kept in `path`, creating the file where it is missing. Every call is an owner of its own.
     fn locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>>;
 
+    /// The name of the network file system that `path` is on, if it is on one (and the user has not allowed it).
+    fn network_kind(&self, _path: &Path) -> Option<&'static str> {
+        None
+    }
+
     /// The whole of a small file, refusing one above `max` bytes.
     fn read(&self, path: &Path, max: usize) -> io::Result<Vec<u8>> {
         let file = self.open(path)?;

@@ -1,0 +1,48 @@
+//! What a log holds that nobody writes to any more.
+
+use super::LogDir;
+use super::error::Error;
+use super::frame::{EndOfShard, ProducerState};
+use super::recover::{Ending, Tail};
+use super::segment::{Segment, list};
+use super::writer::read_producers;
+use crate::hash::HashRange;
+
+/// The end of a log, as a look at its last segment tells it.
+#[derive(Debug, Clone)]
+pub struct AtRest {
+    /// The index after the last record.
+    pub next: u64,
+    /// When the last record arrived, or the segment was created.
+    pub arrival_us: i64,
+    /// Where all producers stand.
+    pub producers: Vec<ProducerState>,
+    /// The closing frame, if the shard has ended.
+    pub end: Option<EndOfShard>,
+}
+
+/// Looks at the end of a log without a lock: exact where nobody writes, a moment's view elsewhere.
+pub fn at_rest(log: &LogDir, range: HashRange) -> Result<AtRest, Error> {
+    let base = *list(log)?.last().ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;
+    let segment = Segment::open(log, base, false)?;
+    let len = segment.len()?;
+    let mut tail = Tail::near_end(log, &segment, len)?;
+    let ending = tail.follow(&segment, len, |_, _| {})?;
+    let producers = if tail.provenance_seen {
+        read_producers(&segment, tail.offset, range)?.into_values().flatten().collect()
+    } else {
+        Vec::new()
+    };
+    let end = match ending {
+        Ending::Closed(end) => Some(end),
+        _ => None,
+    };
+    Ok(AtRest { next: tail.next, arrival_us: tail.arrival_us, producers, end })
+}
+
+/// When the shard of a log was created, microseconds since the epoch (its sequence numbers have whole seconds).
+pub fn created(log: &LogDir) -> Result<i64, Error> {
+    let base = *list(log)?.first().ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;
+    let segment = Segment::open(log, base, false)?;
+    Ok(segment.header.shard_created_s as i64 * 1_000_000)
+}

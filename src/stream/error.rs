@@ -1,0 +1,89 @@
+//! What can go wrong with a stream, with the nouns that a person needs.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::log;
+use crate::record::ShardId;
+
+/// A failure of a stream.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no stream.
+    #[error("no stream at {}", path.display())]
+    NotFound {
+        /// The resolved path.
+        path: PathBuf,
+    },
+    /// There is something already.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// The resolved path.
+        path: PathBuf,
+    },
+    /// The manifest does not hold.
+    #[error("{}: {reason}", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A later program made or changed the stream.
+    #[error("{}: needs a later version of kpipe ({what})", path.display())]
+    Newer {
+        /// The manifest.
+        path: PathBuf,
+        /// What is not known.
+        what: String,
+    },
+    /// The machine refused.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the machine said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file system that several machines write to does not keep the promises that a log stands on.
+    #[error("{} is on a network file system ({kind}), which does not keep a log's promises", path.display())]
+    NetworkFileSystem {
+        /// The stream.
+        path: PathBuf,
+        /// The file system's name.
+        kind: &'static str,
+    },
+    /// No such shard.
+    #[error("there is no {0}")]
+    NoShard(ShardId),
+    /// The shard is closed.
+    #[error("{0} is closed")]
+    ShardClosed(ShardId),
+    /// A request that the stream's state does not allow.
+    #[error("{0}")]
+    Invalid(String),
+    /// A failure in one shard.
+    #[error("{shard}")]
+    Shard {
+        /// The shard.
+        shard: ShardId,
+        /// What failed.
+        #[source]
+        source: log::Error,
+    },
+}
+
+/// Names the shard in which a log failed.
+pub(crate) trait InShard<T> {
+    fn in_shard(self, shard: ShardId) -> Result<T, Error>;
+}
+
+impl<T> InShard<T> for Result<T, log::Error> {
+    fn in_shard(self, shard: ShardId) -> Result<T, Error> {
+        self.map_err(|source| Error::Shard { shard, source })
+    }
+}
