@@ -15,6 +15,7 @@ pub mod signal;
 pub mod stream_name;
 pub mod value;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -32,10 +33,18 @@ pub enum Outcome {
 
 /// Parses the arguments, runs, reports; the whole of every program's `main`.
 pub fn main<A: Parser>(page: &docs::Page, run: fn(A) -> anyhow::Result<Outcome>) -> ExitCode {
-    let matches = page.command().try_get_matches();
-    let status = match matches.and_then(|matches| A::from_arg_matches(&matches)) {
+    ExitCode::from(status(page, std::env::args_os(), run))
+}
+
+/// [`main`] with the arguments given, the program's name first; answers with the exit status.
+pub fn status<A: Parser>(
+    page: &docs::Page,
+    args: impl IntoIterator<Item = OsString>,
+    run: fn(A) -> anyhow::Result<Outcome>,
+) -> u8 {
+    let matches = page.command().try_get_matches_from(args);
+    match matches.and_then(|matches| A::from_arg_matches(&matches)) {
         Ok(args) => report::end(page.name, run(args)),
         Err(error) => report::usage(page.name, &error),
-    };
-    ExitCode::from(status)
+    }
 }

@@ -276,7 +276,7 @@ fn has_word(line: &str, word: &str) -> bool {
 
 #[test]
 fn this_test_sees_what_it_should() {
-    let text = r###"
+    let text = r##"
         use crate::{hash::{HashKey, HashRange}, sys};
         // crate::cli
         const A: &str = "crate::cli {";
@@ -288,7 +288,7 @@ fn this_test_sees_what_it_should() {
         #[cfg(test)]
         mod tests { use crate::bin; fn f() { std::fs::read() } }
         fn e() { crate::log::open(std::fs::read()) }
-    "###;
+    "##;
     let source = Source { path: "src/stream/mod.rs".to_owned(), code: code(text) };
     let names: Vec<String> = source.uses().into_iter().map(|(_, name)| name).collect();
     assert_eq!(names, ["hash", "sys", "record", "log"]);

@@ -2,6 +2,8 @@
 
 /// The pages in `man/` and the scripts in `completions/` are what the programs' own definitions render to.
 mod docs;
+/// How a program ends: signals, closed pipes, a stuck reader, wrong usage.
+mod ending;
 /// Which part of the source may use which.
 mod layers;
 /// The commands of README.md do what it says.

@@ -219,6 +219,14 @@ impl Running {
         assert!(status.success(), "$ {}\ncannot be sent SIG{name}", self.said);
     }
 
+    /// Waits for its end as a reader that takes nothing more, yet holds the pipe open.
+    pub(crate) fn wait_unread(mut self) -> Done {
+        let unread = self.child.stdout.take();
+        let done = self.wait();
+        drop(unread);
+        done
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> Done {
         let gather = |pipe: Option<Box<dyn Read + Send>>| {
