@@ -32,9 +32,11 @@ need() {
 
 # Puts the input at $work/access.log, whole lines, and says where it is from.
 input() {
-    for file in "${LOG:-}" ../shared/data/access.log /var/log/nginx/access.log /var/log/apache2/access.log \
-        /var/log/syslog /var/log/messages /var/log/dpkg.log; do
-        if [ -n "$file" ] && [ -r "$file" ] && [ "$(head -n 100 "$file" | wc -l)" -eq 100 ]; then
+    set -- ../shared/data/access.log /var/log/nginx/access.log /var/log/apache2/access.log \
+        /var/log/syslog /var/log/messages /var/log/dpkg.log
+    [ -z "${LOG:-}" ] || set -- "$LOG"
+    for file; do
+        if [ -r "$file" ] && [ "$(head -n 100 "$file" | wc -l)" -eq 100 ]; then
             head -n 300000 "$file" > "$work/access.log"
             say "The input: $(wc -l < "$work/access.log") lines of $file"
             return
@@ -84,12 +86,12 @@ cmp -s ordered.out ordered.in || die "the lines of $key have changed their order
 echo "the lines of $key: the same, in the same order"
 
 say 'A named producer is killed with kill -9 in the middle of its work'
-# Fed slowly enough for there to be a middle: a few seconds for the whole.
-pace='{ print } NR % 1000 == 0 { fflush(); system("sleep 0.02") }'
+# Fed slowly enough for there to be a middle: about five seconds for the whole.
+pace='{ print } NR % int(lines / 100 + 1) == 0 { fflush(); system("sleep 0.05") }'
 printf '$ %s\n' "pace access.log | kput --create=4 load --producer loader --key-regex '^(\S+)' &"
-awk "$pace" access.log | kput --create=4 load --producer loader --key-regex '^(\S+)' &
-writer=$!
 lines=$(wc -l < access.log)
+awk -v lines="$lines" "$pace" access.log | kput --create=4 load --producer loader --key-regex '^(\S+)' &
+writer=$!
 tries=0
 until [ "$(kget load 2>/dev/null | wc -l)" -gt $((lines / 10)) ]; do
     kill -0 "$writer" 2>/dev/null || break

@@ -196,7 +196,7 @@ impl BlockReader {
             Ok(0) => Ok(Some(Filled::TimedOut)),
             Ok(_) if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) => Ok(Some(Filled::Interrupted)),
             Ok(_) => Ok(None),
-            // A signal of no concern to us: the caller's loop reads EAGAIN-less, so wait again.
+            // A signal that is no request to finish, a child's end for one.
             Err(rustix::io::Errno::INTR) => self.wait(deadline),
             Err(error) => Err(error.into()),
         }

@@ -146,7 +146,8 @@ fn draw(counts: &Counts, bar: &ProgressBar) {
     if !sleep(counts, PATIENCE) {
         return;
     }
-    let template = if bar.length().is_some() { "{bar:24} {percent:>3}%  {msg}" } else { "{spinner} {msg}" };
+    let template =
+        if bar.length().is_some() { "{bar:16} {percent:>3}%  {wide_msg}" } else { "{spinner} {wide_msg}" };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("━╸ "));
     }
@@ -182,7 +183,7 @@ impl Flow {
         Self { at: Instant::now(), last: Tally::default(), rate: None }
     }
 
-    /// `1 234 567 records  1.20 GiB  310 MiB/s  12s left`
+    /// `1 234 567 records, 617 283/s  1.20 GiB, 310 MiB/s  12s left`
     fn text(&mut self, now: Instant, tally: Tally, total_bytes: Option<u64>) -> String {
         let seconds = now.saturating_duration_since(self.at).as_secs_f64();
         if seconds > 0.0 {
@@ -198,10 +199,10 @@ impl Flow {
         }
         let (records_s, bytes_s) = self.rate.unwrap_or_default();
         let mut text = format!(
-            "{} records  {}  {} records/s  {}/s",
+            "{} records, {}/s  {}, {}/s",
             show_count(tally.records),
-            about_size(tally.bytes),
             show_count(records_s as u64),
+            about_size(tally.bytes),
             about_size(bytes_s as u64)
         );
         if let Some(left) =
@@ -240,7 +241,7 @@ mod tests {
         let mut flow = Flow::start();
         let tally = Tally { records: 1_234_567, bytes: 1 << 30 };
         let text = flow.text(flow.at + Duration::from_secs(2), tally, Some(3 << 30));
-        assert_eq!(text, "1 234 567 records  1.00 GiB  617 283 records/s  512 MiB/s  4s left");
+        assert_eq!(text, "1 234 567 records, 617 283/s  1.00 GiB, 512 MiB/s  4s left");
         let text = flow.text(flow.at, tally, None);
         assert!(text.ends_with("512 MiB/s"), "no time passed: the rate stays ({text})");
     }

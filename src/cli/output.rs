@@ -153,7 +153,10 @@ fn write_to(
     while *done < bytes.len() {
         match rustix::io::write(file, &bytes[*done..]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => *done += written,
+            Ok(written) => {
+                *done += written;
+                deadline = None;
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => wait_writable(file, shutdown, &mut deadline)?,
             Err(rustix::io::Errno::PIPE) => return Err(closed()),

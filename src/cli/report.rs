@@ -75,9 +75,15 @@ pub fn line(error: &anyhow::Error) -> String {
     text
 }
 
-/// What to try next: the outermost hint in the chain.
+/// What helps against errors of the library, which knows nothing of commands: each looks at one error of the chain.
+const ADVICE: &[fn(&(dyn Error + 'static)) -> Option<String>] = &[];
+
+/// What to try next: the outermost hint in the chain, else what [`ADVICE`] knows.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| printable(&hinted.hint))
+    let given =
+        error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.clone());
+    let known = || error.chain().find_map(|cause| ADVICE.iter().find_map(|advice| advice(cause)));
+    given.or_else(known).map(|hint| printable(&hint))
 }
 
 /// `text` with everything escaped that a terminal would act on rather than show: control characters, and those that

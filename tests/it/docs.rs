@@ -60,6 +60,10 @@ fn every_page_is_clean_to_man() {
     for page in PAGES {
         check_with_man(page.name, &man_page(page));
     }
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).into_iter().flatten() {
+        let path = entry.expect("it can be read").path();
+        check_with_man(&path.display().to_string(), &fs::read_to_string(&path).expect("a page is text"));
+    }
 }
 
 /// Every file of a program.
@@ -214,14 +218,14 @@ fn tidy(page: &str) -> String {
 /// Lets man format it and fails at a warning. Where man is missing the page is taken as it is.
 fn check_with_man(name: &str, page: &str) -> Option<String> {
     let wd = Workdir::new();
-    let file = format!("{name}.1");
-    wd.write(&file, page);
+    wd.write("page.1", page);
     let here = wd.run("sh").args(["-c", "command -v man && command -v groff"]).done();
     if here.status != 0 {
         return None;
     }
-    let script = format!("MANROFFOPT='' MANWIDTH=100 man --warnings=w -E UTF-8 -l ./{file} | col -bx");
-    let done = wd.sh(&script).ok().expect_stderr("");
+    let script = "MANROFFOPT='' MANWIDTH=100 man --warnings=w -E UTF-8 -l ./page.1 | col -bx";
+    let done = wd.sh(script).ok();
+    same(name, "what man complains of", "", &done.stderr);
     Some(done.text().to_owned())
 }
 
