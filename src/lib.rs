@@ -1,5 +1,6 @@
 //! kpipe: Amazon Kinesis as Unix pipes.
 
+pub mod cli;
 pub mod codec;
 pub mod hash;
 pub mod log;

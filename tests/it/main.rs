@@ -1,1 +1,12 @@
+//! Everything that is tested from outside, in one binary: each further one would link the whole library again.
 
+/// The pages in `man/` and the scripts in `completions/` are what the programs' own definitions render to.
+mod docs;
+/// How a program ends: signals, closed pipes, a stuck reader, wrong usage.
+mod ending;
+/// Which part of the source may use which.
+mod layers;
+/// The commands of README.md do what it says.
+// mod readme;
+/// A directory for one test, and the real programs run in it.
+mod workdir;

@@ -1,0 +1,70 @@
+# make demo       build the programs and watch them work, a kill -9 included
+# make test       every test
+# make lint       formatting and clippy, warnings denied
+# make bench      ratios against what one would otherwise run
+# make soak       the long tests: more cases, crashes in a loop
+# make install    programs, manual pages, completions under $(DESTDIR)$(PREFIX)
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CARGO   ?= cargo
+
+PROGRAMS = kput kget kshard
+# Random cases for each property, and minutes of crashing, in `make soak`.
+CASES    ?= 20000
+MINUTES  ?= 10
+
+bindir  = $(DESTDIR)$(PREFIX)/bin
+mandir  = $(DESTDIR)$(PREFIX)/share/man
+bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+target  = $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: build demo test lint bench soak install uninstall clean
+
+build:
+	$(CARGO) build --release --locked $(PROGRAMS:%=--bin %)
+
+demo:
+	@sh tests/demo.sh
+
+test:
+	@echo "== tests"
+	$(CARGO) test --locked --quiet
+	@echo "== all tests passed"
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+bench: build
+	@sh benches/run.sh
+
+soak:
+	PROPTEST_CASES=$(CASES) KPIPE_SOAK_MINUTES=$(MINUTES) $(CARGO) test --release --locked -- --include-ignored --nocapture
+
+# Building belongs to the user, installing perhaps to root: `make build && sudo make install` compiles nothing as root.
+install:
+	@for p in $(PROGRAMS); do test -x $(target)/release/$$p || exec $(MAKE) build; done
+	install -d $(bindir) $(mandir)/man1 $(bashdir) $(zshdir) $(fishdir)
+	for p in $(PROGRAMS); do \
+	  install -m 755 $(target)/release/$$p $(bindir)/$$p && \
+	  install -m 644 man/$$p.1 $(mandir)/man1/$$p.1 && \
+	  install -m 644 completions/bash/$$p $(bashdir)/$$p && \
+	  install -m 644 completions/zsh/_$$p $(zshdir)/_$$p && \
+	  install -m 644 completions/fish/$$p.fish $(fishdir)/$$p.fish || exit 1; \
+	done
+	for page in man/*.5; do \
+	  test -f "$$page" || continue; \
+	  install -d $(mandir)/man5 && install -m 644 "$$page" $(mandir)/man5/ || exit 1; \
+	done
+
+uninstall:
+	for p in $(PROGRAMS); do \
+	  rm -f $(bindir)/$$p $(mandir)/man1/$$p.1 $(bashdir)/$$p $(zshdir)/_$$p $(fishdir)/$$p.fish; \
+	done
+	rm -f $(mandir)/man5/kstream.5
+
+clean:
+	$(CARGO) clean
