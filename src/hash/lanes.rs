@@ -209,12 +209,11 @@ fn round<const ROUND: usize, const R0: u32, const R1: u32, const R2: u32, const 
     pick: impl Fn(usize) -> usize,
 ) {
     let [mut a, mut b, mut c, mut d] = *state;
-    for quad in 0..4 {
-        let i = quad * 4;
-        step::<R0>(&mut a, &b, &c, &d, &words[pick(i)], SINES[ROUND * 16 + i], &mix);
-        step::<R1>(&mut d, &a, &b, &c, &words[pick(i + 1)], SINES[ROUND * 16 + i + 1], &mix);
-        step::<R2>(&mut c, &d, &a, &b, &words[pick(i + 2)], SINES[ROUND * 16 + i + 2], &mix);
-        step::<R3>(&mut b, &c, &d, &a, &words[pick(i + 3)], SINES[ROUND * 16 + i + 3], &mix);
+    for at in (0..16).step_by(4) {
+        step::<R0>(&mut a, &b, &c, &d, &words[pick(at)], SINES[ROUND * 16 + at], &mix);
+        step::<R1>(&mut d, &a, &b, &c, &words[pick(at + 1)], SINES[ROUND * 16 + at + 1], &mix);
+        step::<R2>(&mut c, &d, &a, &b, &words[pick(at + 2)], SINES[ROUND * 16 + at + 2], &mix);
+        step::<R3>(&mut b, &c, &d, &a, &words[pick(at + 3)], SINES[ROUND * 16 + at + 3], &mix);
     }
     *state = [a, b, c, d];
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use md5::{Digest, Md5};
 
+#[expect(clippy::inline_always, reason = "it is compiled anew for each kind of processor, inside its caller")]
 mod lanes;
 
 /// A point in the hash key space, `0 ..= 2^128 - 1`.
