@@ -10,6 +10,7 @@ pub mod docs;
 pub mod input;
 pub mod meter;
 pub mod output;
+pub mod put;
 pub mod report;
 pub mod signal;
 pub mod stream_name;

@@ -15,6 +15,7 @@
 mod cursor;
 mod error;
 mod manifest;
+pub mod producer;
 mod reader;
 mod reshard;
 mod router;
@@ -277,6 +278,14 @@ impl Stream {
         let path = Manifest::path(&self.path);
         let bytes = self.manifest.encode()?;
         self.system.disk.replace(&path, &bytes).map_err(|source| Error::Io { doing: "write", path, source })
+    }
+
+    /// Removes what has expired of one shard: called by producers when a segment rolls.
+    pub fn expire_shard(&self, shard: ShardId) -> Result<(), Error> {
+        let Some(info) = self.manifest.shard(shard) else { return Ok(()) };
+        let horizon = self.manifest.horizon_us(self.system.clock.now_us());
+        let share = self.manifest.retain_bytes.map(|max| max / self.manifest.shards.len().max(1) as u64);
+        log::expire(&self.log_dir(info), horizon, share).in_shard(shard).map(drop)
     }
 
     /// The sequence number of a record.
