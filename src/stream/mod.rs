@@ -12,6 +12,7 @@
 //! Order is kept per partition key, across splits and merges too: a parent is synced and closed before a child takes a
 //! record, and readers finish the parents before the children.
 
+mod advise;
 mod cursor;
 mod delete;
 mod error;
@@ -19,6 +20,8 @@ mod manifest;
 mod reader;
 mod reshard;
 mod router;
+mod stats;
+mod trim;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,12 +29,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+pub use advise::{Advice, COLD, Target, advise};
 pub use cursor::{Place, ShardCursor};
 pub use error::Error;
 pub(crate) use error::InShard;
 pub use manifest::{Closed, Compression, MANIFEST_NAME, Manifest, NewShard, Reshard, ShardInfo};
 pub use reader::{Delivery, Order, Polled, Start, StreamReader, Until};
 pub use router::Router;
+pub use stats::{Count, Extent, Load, PUT_PAYLOAD_UNIT_BYTES, ShardStats, extents};
+pub use trim::Freed;
 
 use crate::hash::HashRange;
 use crate::log::{self, LogDir, LogId, Roll};

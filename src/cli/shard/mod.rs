@@ -8,10 +8,17 @@ pub mod delete;
 pub mod describe;
 mod files;
 pub mod list;
+pub mod merge;
 mod page;
 pub(crate) mod print;
-mod tags;
+pub mod retention;
+pub mod route;
+pub mod scale;
+pub mod split;
+pub mod stats;
+pub mod tags;
 pub(crate) mod target;
+pub mod trim;
 
 pub use page::PAGE;
 
@@ -50,6 +57,14 @@ commands! {
     Create: create,
     List: list,
     Describe: describe,
+    Split: split,
+    Merge: merge,
+    Scale: scale,
+    Retention: retention,
+    Trim: trim,
+    Tags: tags,
+    Route: route,
+    Stats: stats,
     Delete: delete,
 }
 
