@@ -21,6 +21,8 @@ mod reader;
 mod reshard;
 mod router;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod trim;
 
 use std::collections::BTreeMap;

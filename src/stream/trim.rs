@@ -33,9 +33,9 @@ impl Freed {
     }
 }
 
-/// A segment that may go, and the oldest first of all shards.
+/// A segment that may go.
 struct Candidate {
-    /// Nothing in it arrived after this.
+    /// When it was followed by another: nothing in it arrived later. It is the age that counts, over all shards.
     until_us: i64,
     /// Which of the stream's shards.
     shard: usize,
