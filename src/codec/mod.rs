@@ -4,6 +4,27 @@
 //! changes its bytes (base64, CSV quoting, JSON escapes). Lines need no copy at all, and say so ([`Records::joined`]),
 //! so that a block of them can go to the disk as it came.
 
+mod base64_lines;
+mod columns;
+mod csv;
+pub mod envelope;
+mod framed;
+mod input;
+mod instant;
+mod json_path;
+mod key;
+pub mod kpl;
+mod lines;
+mod ndjson;
+mod output;
+mod split;
+mod table;
+mod template;
+
+pub use input::{DecodeOptions, InputFormat, decoder};
+pub use key::KeyRule;
+pub use output::{EncodeOptions, OutputFormat, encoder};
+
 use crate::hash::HashKey;
 use crate::record::{Attribute, Record};
 
@@ -36,8 +57,10 @@ impl Span {
 pub struct Refused {
     /// How many good records of this batch stand before it.
     pub after: usize,
-    /// Its bytes in the input block, delimiter not included.
+    /// Its bytes in the input block, delimiter not included, or where `raw_in_arena` the start of them in the arena.
     pub raw: Span,
+    /// Whether it was too long to be kept: it was dropped as it came, and only its start is left, in the arena.
+    pub raw_in_arena: bool,
     /// Which line, row or record of the input it is, counted from 1 over the whole input.
     pub number: u64,
     /// Why, as the end of a sentence that begins with the place.
@@ -54,7 +77,7 @@ pub struct Records {
     /// Where each record ends in the input block, its delimiter included.
     pub ends: Vec<u32>,
     /// `Some(d)` where the payloads lie in the input block back to back from its first byte, each followed by the one
-    /// byte `d` (the last may lack it only at the very end of the input).
+    /// byte `d` (the last may lack it only at the very end of the input), and are all that was used of it.
     pub joined: Option<u8>,
     /// Partition keys: empty, or one per record ([`Span::NONE`] where absent). Valid UTF-8 of at most 256 characters.
     pub keys: Vec<Span>,
@@ -131,8 +154,18 @@ pub trait Decode: Send {
     /// Takes the whole records at the start of `block` into `out` (which the caller has cleared) and returns how many
     /// bytes they used. With `last` there is no more input: what is left is a record, or refused.
     ///
-    /// Returns 0 where `block` holds no whole record yet: the caller comes again with more.
+    /// Returns 0 where `block` holds no whole record yet: the caller comes again with more. A record that is too long
+    /// does not make the caller's buffer grow without end: its bytes count as used while they are dropped, and it is
+    /// refused when its end has been seen.
+    ///
+    /// # Errors
+    /// Where the input cannot be read on; `out` then holds what stood before that place.
     fn decode(&mut self, block: &[u8], last: bool, out: &mut Records) -> Result<usize, BrokenInput>;
+
+    /// The header row, where the format has one and it has been read.
+    fn header(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 /// Turns records into the bytes of a pipe.
@@ -149,3 +182,6 @@ pub trait Encode: Send {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;
