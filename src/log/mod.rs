@@ -65,6 +65,7 @@ mod retain;
 mod segment;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 mod writer;
 
 pub use error::Error;
