@@ -11,6 +11,7 @@ pub mod input;
 pub mod meter;
 pub mod output;
 pub mod report;
+pub mod shard;
 pub mod signal;
 pub mod stream_name;
 pub mod value;
