@@ -12,6 +12,7 @@
 //! Order is kept per partition key, across splits and merges too: a parent is synced and closed before a child takes a
 //! record, and readers finish the parents before the children.
 
+pub mod check;
 mod cursor;
 mod delete;
 mod error;

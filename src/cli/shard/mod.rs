@@ -3,6 +3,7 @@
 //! A subcommand is mounted by its line in [`commands!`] below; its name is the variant's, its description the first
 //! paragraph above its `Args`.
 
+pub mod check;
 pub mod create;
 pub mod delete;
 pub mod describe;
@@ -51,6 +52,7 @@ commands! {
     List: list,
     Describe: describe,
     Delete: delete,
+    Check: check,
 }
 
 /// What `kshard` did.
