@@ -20,6 +20,7 @@ mod manifest;
 mod reader;
 mod reshard;
 mod router;
+pub mod transport;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

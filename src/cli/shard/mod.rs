@@ -7,10 +7,13 @@ pub mod check;
 pub mod create;
 pub mod delete;
 pub mod describe;
+pub mod dump;
 mod files;
 pub mod list;
+pub mod load;
 mod page;
 pub(crate) mod print;
+pub mod snapshot;
 mod tags;
 pub(crate) mod target;
 
@@ -53,9 +56,24 @@ commands! {
     Describe: describe,
     Delete: delete,
     Check: check,
+    Snapshot: snapshot,
+    Dump: dump,
+    Load: load,
 }
 
 /// What `kshard` did.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     args.command.run()
+}
+
+/// A sum for the last line.
+fn moved(moved: &crate::stream::transport::Moved) -> String {
+    format!(
+        "{} in {} segments ({} linked) of {} shards, {} consumers",
+        crate::cli::value::about_size(moved.bytes),
+        moved.segments,
+        moved.linked,
+        moved.shards,
+        moved.consumers
+    )
 }
