@@ -55,6 +55,7 @@
 //! not synced may survive in any part, and torn anywhere. Reading back gives what was written, or an error, or bytes
 //! that a CRC-32C tells apart.
 
+pub mod copy;
 mod error;
 pub mod frame;
 mod index;
@@ -65,6 +66,7 @@ mod retain;
 mod segment;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 mod writer;
 
 pub use error::Error;

@@ -86,11 +86,11 @@ pub struct Writer {
 
 /// The lock slots of a shard. Slot 0 is the stream's own; shards follow in two regions, so that the live locks of a
 /// process lie side by side and the kernel keeps them as one.
-fn append_slot(shard: u32) -> u64 {
+pub(crate) fn append_slot(shard: u32) -> u64 {
     1 + u64::from(shard)
 }
 
-fn live_slot(shard: u32) -> u64 {
+pub(crate) fn live_slot(shard: u32) -> u64 {
     (1 << 33) + u64::from(shard)
 }
 

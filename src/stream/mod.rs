@@ -13,6 +13,7 @@
 //! record, and readers finish the parents before the children.
 
 mod advise;
+pub mod check;
 mod cursor;
 mod delete;
 mod error;
@@ -24,6 +25,7 @@ mod router;
 mod stats;
 #[cfg(test)]
 mod tests;
+pub mod transport;
 mod trim;
 
 use std::collections::BTreeMap;

@@ -3,17 +3,21 @@
 //! A subcommand is mounted by its line in [`commands!`] below; its name is the variant's, its description the first
 //! paragraph above its `Args`.
 
+pub mod check;
 pub mod create;
 pub mod delete;
 pub mod describe;
+pub mod dump;
 mod files;
 pub mod list;
+pub mod load;
 pub mod merge;
 mod page;
 pub(crate) mod print;
 pub mod retention;
 pub mod route;
 pub mod scale;
+pub mod snapshot;
 pub mod split;
 pub mod stats;
 pub mod tags;
@@ -66,9 +70,25 @@ commands! {
     Route: route,
     Stats: stats,
     Delete: delete,
+    Check: check,
+    Snapshot: snapshot,
+    Dump: dump,
+    Load: load,
 }
 
 /// What `kshard` did.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     args.command.run()
+}
+
+/// A sum for the last line.
+fn moved(moved: &crate::stream::transport::Moved) -> String {
+    format!(
+        "{} in {} segments ({} linked) of {} shards, {} consumers",
+        crate::cli::value::about_size(moved.bytes),
+        moved.segments,
+        moved.linked,
+        moved.shards,
+        moved.consumers
+    )
 }
