@@ -293,8 +293,9 @@ impl Reader {
     /// Steps over frames by their headers as long as `before` holds, into later segments too.
     fn skip(&mut self, before: impl Fn(&FrameHeader) -> bool) -> Result<(), Error> {
         // The end of the shard is not stepped over: there is nothing behind it.
-        let passes =
-            |header: &FrameHeader| header.kind != Kind::End && (header.kind != Kind::Records || before(header));
+        let passes = |header: &FrameHeader| {
+            header.kind != Kind::End && (header.kind != Kind::Records || before(header))
+        };
         // The last place in front of damage, as long as nothing behind it has shown that it is all before the goal.
         let mut doubt: Option<(u64, u64)> = None;
         loop {
@@ -537,7 +538,9 @@ impl Reader {
             }
             Some((_, Some(before))) => {
                 let found = Walk::new(segment, before.bytes.min(len)).resync(from, self.next)?;
-                Ok(found.map_or(damage(before.bytes, before.end.max(self.next)), |(at, header)| damage(at, header.first)))
+                Ok(found.map_or(damage(before.bytes, before.end.max(self.next)), |(at, header)| {
+                    damage(at, header.first)
+                }))
             }
             // What follows says nothing of this segment, because the one between has gone: so has the reader's place.
             Some((base, None)) => Ok(Head::Over(base)),

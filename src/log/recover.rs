@@ -170,6 +170,8 @@ pub(crate) fn whole(log: &LogDir, segment: &Segment, tail: &Tail) -> Result<Tail
     let mut stored = Vec::new();
     loop {
         match walk.at(at.offset)? {
+            // It stands behind what counts.
+            At::Frame(header, _) if header.kind == Kind::Condemned => break,
             At::Frame(header, crc) if header.first == at.next => {
                 // A frame without records is judged by the place at which it stands.
                 let above = header.end() > tail.durable || header.first >= tail.durable;

@@ -112,7 +112,8 @@ impl Segment {
         let mut bytes = [0; HEADER_BYTES];
         let at = self.file.len()?.saturating_sub(HEADER_BYTES as u64);
         self.file.read_at(&mut bytes, at)?;
-        Ok(FrameHeader::decode(&bytes, &self.identity).is_ok_and(|(header, _)| header.kind == Kind::Condemned))
+        Ok(FrameHeader::decode(&bytes, &self.identity)
+            .is_ok_and(|(header, _)| header.kind == Kind::Condemned))
     }
 
     /// Waits until all that was written to the segment is on the disk. An error is final, for this descriptor and for

@@ -355,7 +355,8 @@ impl Writer {
                 note(producers, provenance, arrival_us, self.range);
             }
         }
-        self.tail = Tail { offset: at, next, arrival_us, provenance_seen, last: Some(Kind::Records), ..self.tail };
+        self.tail =
+            Tail { offset: at, next, arrival_us, provenance_seen, last: Some(Kind::Records), ..self.tail };
         self.written = next;
         Ok(Appended { first, arrival_us })
     }
@@ -452,11 +453,7 @@ impl Writer {
     }
 
     fn ticket_through(&self, through: u64) -> SyncTicket {
-        SyncTicket {
-            disk: Arc::clone(&self.log.system.disk),
-            segment: Arc::clone(&self.segment),
-            through,
-        }
+        SyncTicket { disk: Arc::clone(&self.log.system.disk), segment: Arc::clone(&self.segment), through }
     }
 
     /// Notes that a ticket's wait has succeeded. Later frames tell it to every reader.

@@ -93,7 +93,10 @@ fn check(machine: &Machine, said: &Said, seen: &BTreeMap<u64, u64>, what: &str) 
         let before = seen.get(&got.index);
         assert!(before.is_none_or(|number| *number == got.number), "{what}: index {} used twice", got.index);
     }
-    assert!(last > seen.keys().next_back().copied().unwrap_or(0) || count == 0 || seen.len() as u64 <= count, "{what}");
+    assert!(
+        last > seen.keys().next_back().copied().unwrap_or(0) || count == 0 || seen.len() as u64 <= count,
+        "{what}"
+    );
     sync(&mut writer).unwrap();
     machine.crash(last);
     let mut expected: Vec<u64> = numbers;

@@ -9,8 +9,8 @@ mod producers;
 use std::path::{Path, PathBuf};
 
 use super::{
-    Appended, Batch, Child, Codec, Draft, EndOfShard, Error, Found, Fresh, LogDir, LogId, Missed, Reader, Roll, Writer,
-    create_log,
+    Appended, Batch, Child, Codec, Draft, EndOfShard, Error, Found, Fresh, LogDir, LogId, Missed, Reader,
+    Roll, Writer, create_log,
 };
 use crate::hash::HashRange;
 use crate::record::{Provenance, ShardId};
@@ -136,7 +136,10 @@ pub(super) fn read_all(machine: &Machine) -> All {
 }
 
 pub(super) fn end() -> EndOfShard {
-    EndOfShard { children: vec![Child { shard: ShardId(7), range: HashRange::ALL }], parents: vec![ShardId(2)] }
+    EndOfShard {
+        children: vec![Child { shard: ShardId(7), range: HashRange::ALL }],
+        parents: vec![ShardId(2)],
+    }
 }
 
 pub(super) fn provenance(producer: &str, epoch: u64, ordinal: u64) -> Provenance {

@@ -10,14 +10,22 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Step {
     /// Frames of so many records each, by one of three writers.
-    Append { writer: usize, frames: Vec<u64>, codec: Codec, produced: bool },
+    Append {
+        writer: usize,
+        frames: Vec<u64>,
+        codec: Codec,
+        produced: bool,
+    },
     Sync(usize),
     SyncAll(usize),
     Roll(usize),
     Pause(usize),
     Kill(usize),
     /// The writer dies inside its next write, at this operation from now.
-    Die { writer: usize, after: u64 },
+    Die {
+        writer: usize,
+        after: u64,
+    },
     Crash(u64),
     Tick(i64),
     /// Removes what arrived before the record at this part (of 256) of what is left.
@@ -239,8 +247,10 @@ impl World {
         assert_eq!(all.damage, []);
         // One that has read nothing yet begins at what is left, and misses nothing.
         let begun = if self.followed == 0 { self.trimmed(&all) } else { 0 };
-        let seen = |got: &&Got| !all.missed.iter().any(|missed| (missed.from..missed.to).contains(&got.index));
-        let wanted: Vec<Got> = self.written[self.followed.max(begun)..].iter().filter(seen).copied().collect();
+        let seen =
+            |got: &&Got| !all.missed.iter().any(|missed| (missed.from..missed.to).contains(&got.index));
+        let wanted: Vec<Got> =
+            self.written[self.followed.max(begun)..].iter().filter(seen).copied().collect();
         assert_eq!(all.records, wanted, "{:?}", all.missed);
         let left = self.trimmed(&read_all(&self.machine));
         let oldest = self.written.get(left).map_or(u64::MAX, |got| got.index);
