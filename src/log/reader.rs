@@ -203,7 +203,7 @@ impl Reader {
                 Ok(_) => high = middle,
                 // Removed meanwhile: so are all before it.
                 Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    low = middle + 1
+                    low = middle + 1;
                 }
                 Err(error) => return Err(error),
             }
@@ -347,10 +347,10 @@ impl Reader {
 
     /// What is next. After [`Found::Tail`] the caller may come again when something has changed.
     pub fn read(&mut self) -> Result<Found<'_>, Error> {
-        if self.segment.is_none() {
-            if let Some(missed) = self.reopen()? {
-                return Ok(Found::Missed(missed));
-            }
+        if self.segment.is_none()
+            && let Some(missed) = self.reopen()?
+        {
+            return Ok(Found::Missed(missed));
         }
         loop {
             if let Some(damage) = self.broken.take() {
@@ -545,13 +545,14 @@ impl Reader {
             // What follows says nothing of this segment, because the one between has gone: so has the reader's place.
             Some((base, None)) => Ok(Head::Over(base)),
             None if self.looked == Some((self.offset, len)) => Ok(Head::Wait),
-            None => match Walk::new(segment, len).behind(from, self.next, self.durable)? {
-                Some((at, header)) => Ok(damage(at, header.first)),
-                None => {
-                    self.looked = Some((self.offset, len));
-                    Ok(Head::Wait)
+            None => {
+                let behind = Walk::new(segment, len).behind(from, self.next, self.durable)?;
+                if let Some((at, header)) = behind {
+                    return Ok(damage(at, header.first));
                 }
-            },
+                self.looked = Some((self.offset, len));
+                Ok(Head::Wait)
+            }
         }
     }
 

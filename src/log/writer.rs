@@ -88,8 +88,9 @@ impl Writer {
     pub fn open(log: LogDir, locks: Arc<dyn Locks>, roll: Roll, range: HashRange) -> Result<Self, Error> {
         let shard = log.id.shard;
         locks.lock(append_slot(shard), true).doing("lock", &log.dir)?;
-        let opened = Self::open_locked(log, Arc::clone(&locks), roll, range);
-        let _ = locks.unlock(append_slot(shard));
+        let table = Arc::clone(&locks);
+        let opened = Self::open_locked(log, locks, roll, range);
+        let _ = table.unlock(append_slot(shard));
         opened
     }
 

@@ -112,7 +112,7 @@ fn a_damaged_segment_header_costs_no_record() {
                     assert!(got.damage.contains(&(path.clone(), 0, base)), "bit {bit}: {:?}", got.damage);
                 }
                 Err(error) => {
-                    assert!(matches!(error, Error::Newer { .. }) && bit / 8 < 20, "{bit}: {error:?}")
+                    assert!(matches!(error, Error::Newer { .. }) && bit / 8 < 20, "{bit}: {error:?}");
                 }
             }
             let mut sought = reader(&machine);
@@ -204,7 +204,7 @@ fn indexes_are_never_evidence() {
         .list(Path::new("/s/log"))
         .unwrap()
         .into_iter()
-        .filter(|name| name.ends_with(".idx"))
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "idx"))
         .map(|name| Path::new("/s/log").join(name))
         .collect();
     assert!(names.len() > 2);

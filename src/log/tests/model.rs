@@ -318,7 +318,7 @@ impl World {
             Step::LoseIndexes => {
                 let disk = self.machine.system().disk;
                 for name in disk.list(Path::new("/s/log")).unwrap() {
-                    if name.ends_with(".idx") {
+                    if Path::new(&name).extension().is_some_and(|end| end == "idx") {
                         disk.remove(&Path::new("/s/log").join(name)).unwrap();
                     }
                 }
