@@ -3,11 +3,14 @@
 //! A subcommand is mounted by its line in [`commands!`] below; its name is the variant's, its description the first
 //! paragraph above its `Args`.
 
+pub mod advise;
 pub mod create;
 pub mod delete;
 pub mod describe;
+pub mod doctor;
 mod files;
 pub mod list;
+pub mod map;
 pub mod merge;
 mod page;
 pub(crate) mod print;
@@ -65,6 +68,9 @@ commands! {
     Tags: tags,
     Route: route,
     Stats: stats,
+    Advise: advise,
+    Map: map,
+    Doctor: doctor,
     Delete: delete,
 }
 
