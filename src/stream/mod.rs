@@ -13,16 +13,19 @@
 //! record, and readers finish the parents before the children.
 
 mod advise;
+pub mod check;
 mod cursor;
 mod delete;
 mod error;
 mod manifest;
+pub mod producer;
 mod reader;
 mod reshard;
 mod router;
 mod stats;
 #[cfg(test)]
 mod tests;
+pub mod transport;
 mod trim;
 
 use std::collections::BTreeMap;

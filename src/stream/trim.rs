@@ -49,7 +49,15 @@ impl Stream {
     ///
     /// It takes no lock and may be done by any number of processes at once. It costs one look at the header of each
     /// segment of the shard; with a cap, of each segment of the stream.
+    ///
+    /// It goes by what the manifest says now: a producer may have opened it before somebody made the retention longer.
     pub fn expire(&self, shard: Option<ShardId>) -> Result<Freed, Error> {
+        let mut newest = self.clone();
+        newest.reload()?;
+        newest.expire_known(shard)
+    }
+
+    fn expire_known(&self, shard: Option<ShardId>) -> Result<Freed, Error> {
         let mut freed = Freed::default();
         if let Some(horizon_us) = self.manifest.horizon_us(self.system.clock.now_us()) {
             for info in &self.manifest.shards {
@@ -105,7 +113,7 @@ impl Stream {
     fn trim_locked(&mut self, locks: &Arc<dyn Locks>) -> Result<Freed, Error> {
         let mut freed = Freed::default();
         let Some(horizon_us) = self.manifest.horizon_us(self.system.clock.now_us()) else {
-            let cap = self.expire(None)?;
+            let cap = self.expire_known(None)?;
             self.remove_forgotten(&mut freed)?;
             freed.add((cap.segments, cap.bytes));
             return Ok(freed);

@@ -4,12 +4,15 @@
 //! paragraph above its `Args`.
 
 pub mod advise;
+pub mod check;
 pub mod create;
 pub mod delete;
 pub mod describe;
 pub mod doctor;
+pub mod dump;
 mod files;
 pub mod list;
+pub mod load;
 pub mod map;
 pub mod merge;
 mod page;
@@ -17,6 +20,7 @@ pub(crate) mod print;
 pub mod retention;
 pub mod route;
 pub mod scale;
+pub mod snapshot;
 pub mod split;
 pub mod stats;
 pub mod tags;
@@ -72,9 +76,25 @@ commands! {
     Map: map,
     Doctor: doctor,
     Delete: delete,
+    Check: check,
+    Snapshot: snapshot,
+    Dump: dump,
+    Load: load,
 }
 
 /// What `kshard` did.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     args.command.run()
+}
+
+/// A sum for the last line.
+fn moved(moved: &crate::stream::transport::Moved) -> String {
+    format!(
+        "{} in {} segments ({} linked) of {} shards, {} consumers",
+        crate::cli::value::about_size(moved.bytes),
+        moved.segments,
+        moved.linked,
+        moved.shards,
+        moved.consumers
+    )
 }
