@@ -3,6 +3,7 @@
 //! A writer that has rolled calls [`Stream::expire`]; `kshard trim` calls [`Stream::trim`], which reaches what no
 //! writer comes by: the active segment of a shard that nobody writes to, and closed shards.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{Error, InShard};
@@ -177,7 +178,7 @@ impl Stream {
         for id in self.forgotten_shards()? {
             let dir = self.path.join(id.to_string());
             for name in self.system.disk.list(&dir).unwrap_or_default() {
-                if name.ends_with(".seg") {
+                if Path::new(&name).extension().is_some_and(|extension| extension == "seg") {
                     let file = self.system.disk.open(&dir.join(&name));
                     freed.add((1, file.and_then(|file| file.len()).unwrap_or(0)));
                 }

@@ -1,5 +1,6 @@
 //! `kshard advise`.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -178,12 +179,13 @@ fn page(
     let commands: Vec<String> = advice.iter().filter_map(|advice| command(advice, &name)).collect();
     if commands.is_empty() {
         let window = about_duration(args.window);
-        out += &format!(
-            "\nNothing to do: by the last {window}, {} is as it should be.\n",
+        let _ = writeln!(
+            out,
+            "\nNothing to do: by the last {window}, {} is as it should be.",
             report::printable(stream.name())
         );
     } else if !args.apply {
-        out += &format!("\nTo do it, kshard advise {name} --apply, or:\n  {}\n", commands.join("\n  "));
+        let _ = writeln!(out, "\nTo do it, kshard advise {name} --apply, or:\n  {}", commands.join("\n  "));
     }
     out
 }

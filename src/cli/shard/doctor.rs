@@ -11,6 +11,7 @@ use rustix::fs::{Access, AtFlags, CWD, StatVfs, accessat, statfs, statvfs};
 use rustix::process::{Resource, getrlimit};
 use serde_json::json;
 
+use super::files;
 use super::print::{self, OutputArg};
 use super::target;
 use crate::cli::Outcome;
@@ -98,7 +99,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     limits(&mut report, open_shards);
     match &stream {
         Some(stream) => {
-            clock(&mut report, stream)?;
+            clock(&mut report, stream);
             permissions(&mut report, stream);
             changes(&mut report, stream);
             failures(&mut report, stream);
@@ -129,7 +130,7 @@ fn show(report: &Report, output: OutputArg) -> anyhow::Result<()> {
         let mut line =
             format!("{:4}  {:width$}  {}", finding.health.word(), finding.what, printable(&finding.found));
         if let Some(remedy) = &finding.remedy {
-            line += &format!("; try: {}", printable(remedy));
+            line = format!("{line}; try: {}", printable(remedy));
         }
         out += &line;
         out.push('\n');
@@ -156,7 +157,7 @@ fn file_system(report: &mut Report, place: &Path) {
         return;
     }
     let kind = match statfs(place) {
-        Ok(found) => i64::from(found.f_type) & 0xffff_ffff,
+        Ok(found) => found.f_type & 0xffff_ffff,
         Err(error) => {
             report.warn(
                 WHAT,
@@ -179,7 +180,7 @@ fn file_system(report: &mut Report, place: &Path) {
             );
         }
         (0x6573_5546, _) => {
-            report.warn(WHAT, "FUSE: what it promises is its program's affair", "a local disk")
+            report.warn(WHAT, "FUSE: what it promises is its program's affair", "a local disk");
         }
         _ => report.ok(WHAT, format!("local, of kind {kind:#x}")),
     }
@@ -268,7 +269,7 @@ fn limits(report: &mut Report, open_shards: u64) {
 }
 
 /// Arrival times never go backwards in a shard: under a clock that did, they stand still.
-fn clock(report: &mut Report, stream: &Stream) -> anyhow::Result<()> {
+fn clock(report: &mut Report, stream: &Stream) {
     let now_us = stream.system().clock.now_us();
     let mut last_us = stream.manifest().created_us;
     for shard in stream.manifest().open_shards() {
@@ -295,9 +296,8 @@ fn clock(report: &mut Report, stream: &Stream) -> anyhow::Result<()> {
     } else if ahead > 1_000_000 {
         report.warn("clock", format!("{length} behind the last arrival"), "chronyc tracking, or timedatectl");
     } else {
-        report.ok("clock", format!("{}, last arrival or start of a segment {length} ago", show_time(now_us)));
+        report.ok("clock", format!("{}, behind every arrival", show_time(now_us)));
     }
-    Ok(())
 }
 
 fn writable(path: &Path) -> bool {
@@ -324,7 +324,7 @@ fn permissions(report: &mut Report, stream: &Stream) {
         let dir = stream.path().join(shard.id().to_string());
         // The segment that is written; the others never change.
         let names = stream.system().disk.list(&dir).unwrap_or_default();
-        paths.extend(names.iter().filter(|name| name.ends_with(".seg")).max().map(|name| dir.join(name)));
+        paths.extend(names.iter().filter(|name| files::is(name, "seg")).max().map(|name| dir.join(name)));
         paths.push(dir);
     }
     match paths.iter().find(|path| !writable(path)) {
@@ -358,7 +358,7 @@ fn changes(report: &mut Report, stream: &Stream) {
     match stream.forgotten_shards() {
         Ok(ids) if ids.is_empty() => report.ok("expired shards", "none left on the disk"),
         Ok(ids) => {
-            report.warn("expired shards", format!("{} left on the disk", ids.len()), command("trim", stream))
+            report.warn("expired shards", format!("{} left on the disk", ids.len()), command("trim", stream));
         }
         Err(error) => report.fail("expired shards", error.to_string(), command("check", stream)),
     }
@@ -374,7 +374,7 @@ fn failures(report: &mut Report, stream: &Stream) {
     for shard in &stream.manifest().shards {
         let dir = stream.path().join(shard.id().to_string());
         let names = stream.system().disk.list(&dir).unwrap_or_default();
-        marks.extend(names.into_iter().filter(|name| name.ends_with(".bad")).map(|name| dir.join(name)));
+        marks.extend(names.into_iter().filter(|name| files::is(name, "bad")).map(|name| dir.join(name)));
     }
     match marks.first() {
         None => report.ok("failed syncs", "none"),

@@ -30,6 +30,11 @@ pub(super) fn of(stream: &Stream) -> anyhow::Result<Vec<(ShardId, Files)>> {
         .collect()
 }
 
+/// Whether a file is one of these.
+pub(super) fn is(name: impl AsRef<Path>, kind: &str) -> bool {
+    name.as_ref().extension().is_some_and(|extension| extension == kind)
+}
+
 /// Sums the segments of a directory; one that retention has taken is empty.
 fn in_dir(dir: &Path) -> io::Result<Files> {
     let mut files = Files::default();
@@ -39,8 +44,8 @@ fn in_dir(dir: &Path) -> io::Result<Files> {
     };
     for entry in entries {
         let entry = entry?;
-        let name = entry.file_name();
-        if !name.as_encoded_bytes().ends_with(b".seg") || name.as_encoded_bytes().starts_with(b".") {
+        // What is being made has a name that begins with a dot and ends otherwise.
+        if !is(entry.file_name(), "seg") {
             continue;
         }
         match entry.metadata() {
