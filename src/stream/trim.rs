@@ -6,10 +6,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Stream;
 use super::error::{Error, InShard};
 use super::manifest::ShardInfo;
 use super::stats::{Extent, extents};
-use super::{LOCKS_NAME, Stream};
 use crate::log::{self, LogDir, Reader, Writer};
 use crate::record::ShardId;
 use crate::sys::Locks;
@@ -207,16 +207,6 @@ impl Stream {
             .collect();
         ids.sort_unstable();
         Ok(ids)
-    }
-
-    /// A shard to which a program is writing, if there is one.
-    pub fn writer_alive(&self) -> Result<Option<ShardId>, Error> {
-        let path = self.path.join(LOCKS_NAME);
-        if !self.system.disk.exists(&path) {
-            return Ok(None);
-        }
-        // The locks end with the table.
-        self.writers_kept_out(&*self.locks()?)
     }
 }
 
