@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::record::ShardId;
-use crate::stream::Stream;
+use crate::stream::{ShardInfo, Stream};
 
 /// The segments of one shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,16 +18,34 @@ pub(super) struct Files {
     pub(super) bytes: u64,
 }
 
+/// So many shards are looked at by one thread: less is done before another one has begun.
+const SHARDS_PER_THREAD: usize = 64;
+
 /// The segments of every shard, in the order of the manifest.
 pub(super) fn of(stream: &Stream) -> anyhow::Result<Vec<(ShardId, Files)>> {
-    let shards = stream.manifest().shards.iter();
-    shards
-        .map(|shard| {
-            let dir = stream.path().join(shard.id().to_string());
-            let files = in_dir(&dir).with_context(|| format!("cannot look at {}", dir.display()))?;
-            Ok((shard.id(), files))
-        })
-        .collect()
+    let shards = &stream.manifest().shards;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let chunk = shards.len().div_ceil(threads).max(SHARDS_PER_THREAD);
+    let look = |shards: &[ShardInfo]| -> anyhow::Result<Vec<(ShardId, Files)>> {
+        shards
+            .iter()
+            .map(|shard| {
+                let dir = stream.path().join(shard.id().to_string());
+                let files = in_dir(&dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+                Ok((shard.id(), files))
+            })
+            .collect()
+    };
+    std::thread::scope(|scope| {
+        let mut chunks = shards.chunks(chunk);
+        let first = chunks.next().unwrap_or_default();
+        let others: Vec<_> = chunks.map(|chunk| scope.spawn(move || look(chunk))).collect();
+        let mut files = look(first)?;
+        for other in others {
+            files.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(files)
+    })
 }
 
 /// Whether a file is one of these.
