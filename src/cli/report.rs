@@ -239,6 +239,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_library_reports_has_a_next_command() {
+        use crate::log::Error as Log;
+        use crate::stream::Error as Stream;
+        let path = || std::path::PathBuf::from("/srv/clicks");
+        let tried = |error: Stream| hint(&anyhow::Error::new(error).context(stream_name::context(&path())));
+        let in_shard = |source| tried(Stream::Shard { shard: crate::record::ShardId(1), source });
+        assert_eq!(tried(Stream::Exists { path: path() }).as_deref(), Some("kshard describe /srv/clicks"));
+        assert_eq!(tried(Stream::NotFound { path: path() }).as_deref(), Some("kshard create /srv/clicks"));
+        let full = in_shard(Log::DiskFull { path: path(), bytes: 1 });
+        assert_eq!(full.as_deref(), Some("kshard trim /srv/clicks"));
+        let condemned = in_shard(Log::Condemned { path: path(), source: None });
+        assert_eq!(condemned.as_deref(), Some("kshard doctor /srv/clicks"));
+        let damaged = in_shard(Log::Damaged { path: path(), offset: 1, reason: "x" });
+        assert_eq!(damaged.as_deref(), Some("kshard check /srv/clicks"));
+        assert_eq!(tried(Stream::Invalid("x".into())), None);
+    }
+
+    #[test]
     fn names_do_not_reach_the_terminal_as_commands() {
         let error = anyhow!("no stream \u{1b}]0;pwned\u{7}\r\n\u{9b}31m \u{202e}gpj");
         let line = line(&error);

@@ -332,6 +332,22 @@ fn trim_removes_closed_shards_that_have_expired() {
 }
 
 #[test]
+fn a_shard_that_cannot_be_trimmed_keeps_no_other_from_it() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&NewStream { retention_us: Some(HOUR_US), ..shards(2) });
+    put(&stream, 0, &["old"]);
+    put(&stream, 1, &["old"]);
+    bench.pass(2 * HOUR_US);
+    let header = bench.path().join("shardId-000000000000/00000000000000000000.seg");
+    let whole = std::fs::read(&header).unwrap();
+    std::fs::write(&header, &whole[1..]).unwrap();
+    let failed = stream.trim();
+    assert!(matches!(failed, Err(Error::Shard { shard: ShardId(0), .. })), "{failed:?}");
+    std::fs::write(&header, &whole).unwrap();
+    assert_eq!(stream.trim().unwrap().rolled, [ShardId(0)], "the other one was trimmed before");
+}
+
+#[test]
 fn a_cap_in_bytes_takes_the_oldest_of_all_shards() {
     let bench = Bench::new();
     let new = NewStream { retention_us: None, segment_bytes: 1, ..shards(2) };

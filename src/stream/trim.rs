@@ -127,8 +127,14 @@ impl Stream {
             self.replace_manifest(next)?;
         }
         self.remove_forgotten(&mut freed)?;
+        // A shard that cannot be trimmed must not let the others fill the disk.
+        let mut failed = None;
         for info in self.manifest.shards.clone() {
-            self.trim_shard(locks, &info, horizon_us, &mut freed).in_shard(info.id())?;
+            let trimmed = self.trim_shard(locks, &info, horizon_us, &mut freed).in_shard(info.id());
+            failed = failed.or(trimmed.err());
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         if let Some(bytes_max) = self.manifest.retain_bytes {
             self.expire_beyond(bytes_max, &mut freed)?;
