@@ -393,6 +393,27 @@ fn a_cap_in_bytes_takes_the_oldest_of_all_shards() {
 }
 
 #[test]
+fn a_cap_in_bytes_takes_closed_shards_when_trimmed() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&NewStream { retention_us: None, ..shards(1) });
+    put(&stream, 0, &["old"]);
+    stream.split(ShardId(0), None).unwrap();
+    put(&stream, 1, &["new"]);
+    let cap = |bytes| {
+        move |manifest: &mut Manifest| {
+            manifest.retain_bytes = Some(bytes);
+            Ok(())
+        }
+    };
+    stream.update(cap(1 << 20)).unwrap();
+    assert_eq!(stream.trim().unwrap(), Freed::default());
+    stream.update(cap(1)).unwrap();
+    assert_eq!(stream.expire(None).unwrap(), Freed::default(), "only under the stream's lock");
+    assert_eq!(stream.trim().unwrap().shards, [ShardId(0)]);
+    assert_eq!(read(&bench.open()), [(1, "new".to_owned())]);
+}
+
+#[test]
 fn counts_what_is_there_and_what_came_since() {
     let bench = Bench::new();
     let stream = bench.create(&shards(1));
