@@ -180,6 +180,19 @@ fn scales_up_and_down_to_equal_shards() {
 }
 
 #[test]
+fn many_shards_become_one_in_few_generations() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&shards(16));
+    assert_eq!(stream.scale(1).unwrap(), 15);
+    let (mut generations, mut at) = (0, stream.manifest().open_shards()[0]);
+    while let Some(&parent) = at.parents.first() {
+        generations += 1;
+        at = stream.manifest().shard(ShardId(parent)).unwrap();
+    }
+    assert_eq!(generations, 4);
+}
+
+#[test]
 fn a_writer_meets_the_end_of_its_shard() {
     let bench = Bench::new();
     let mut stream = bench.create(&shards(1));
