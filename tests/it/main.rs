@@ -12,6 +12,8 @@ mod follow;
 mod get;
 /// Which part of the source may use which.
 mod layers;
+/// kshard makes, shows and changes streams.
+mod shard;
 /// The commands of README.md do what it says.
 // mod readme;
 /// A directory for one test, and the real programs run in it.
