@@ -18,6 +18,8 @@ mod delete;
 mod error;
 mod manifest;
 mod reader;
+mod rebuild;
+pub mod repair;
 mod reshard;
 mod router;
 pub mod transport;

@@ -13,6 +13,7 @@ pub mod list;
 pub mod load;
 mod page;
 pub(crate) mod print;
+pub mod repair;
 pub mod snapshot;
 mod tags;
 pub(crate) mod target;
@@ -56,6 +57,7 @@ commands! {
     Describe: describe,
     Delete: delete,
     Check: check,
+    Repair: repair,
     Snapshot: snapshot,
     Dump: dump,
     Load: load,
