@@ -7,9 +7,11 @@
 
 pub mod args;
 pub mod docs;
+pub mod get;
 pub mod input;
 pub mod meter;
 pub mod output;
+pub mod put;
 pub mod report;
 pub mod shard;
 pub mod signal;

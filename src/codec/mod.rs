@@ -4,6 +4,27 @@
 //! changes its bytes (base64, CSV quoting, JSON escapes). Lines need no copy at all, and say so ([`Records::joined`]),
 //! so that a block of them can go to the disk as it came.
 
+mod base64_lines;
+mod columns;
+mod csv;
+pub mod envelope;
+mod framed;
+mod input;
+mod instant;
+mod json_path;
+mod key;
+pub mod kpl;
+mod lines;
+mod ndjson;
+mod output;
+mod split;
+mod table;
+mod template;
+
+pub use input::{DecodeOptions, InputFormat, decoder};
+pub use key::KeyRule;
+pub use output::{EncodeOptions, OutputFormat, encoder};
+
 use crate::hash::HashKey;
 use crate::record::{Attribute, Record};
 
@@ -36,8 +57,10 @@ impl Span {
 pub struct Refused {
     /// How many good records of this batch stand before it.
     pub after: usize,
-    /// Its bytes in the input block, delimiter not included.
+    /// Its bytes in the input block, delimiter not included, or where `raw_in_arena` the start of them in the arena.
     pub raw: Span,
+    /// Whether it was too long to be kept: it was dropped as it came, and only its start is left, in the arena.
+    pub raw_in_arena: bool,
     /// Which line, row or record of the input it is, counted from 1 over the whole input.
     pub number: u64,
     /// Why, as the end of a sentence that begins with the place.
@@ -54,7 +77,7 @@ pub struct Records {
     /// Where each record ends in the input block, its delimiter included.
     pub ends: Vec<u32>,
     /// `Some(d)` where the payloads lie in the input block back to back from its first byte, each followed by the one
-    /// byte `d` (the last may lack it only at the very end of the input).
+    /// byte `d` (the last may lack it only at the very end of the input), and are all that was used of it.
     pub joined: Option<u8>,
     /// Partition keys: empty, or one per record ([`Span::NONE`] where absent). Valid UTF-8 of at most 256 characters.
     pub keys: Vec<Span>,
@@ -107,6 +130,49 @@ impl Records {
         self.payloads[i].of(bytes).unwrap_or_default()
     }
 
+    /// The source position of record `i`, given the block it was decoded from.
+    pub fn position<'a>(&'a self, block: &'a [u8], i: usize) -> Option<&'a [u8]> {
+        self.positions.get(i).and_then(|span| span.of(block))
+    }
+
+    /// Makes the whole of a block, of `len` bytes, one record.
+    pub fn push_whole(&mut self, len: usize, key: Option<&str>) {
+        self.payloads.push(Span::new(0, len));
+        self.ends.push(len as u32);
+        if let Some(key) = key {
+            self.keys.push(Span::new(self.arena.len(), self.arena.len() + key.len()));
+            self.key_in_arena = true;
+            self.arena.extend_from_slice(key.as_bytes());
+        }
+    }
+
+    /// Keeps the first `len` records.
+    pub fn truncate(&mut self, len: usize) {
+        self.retain(|i| i < len);
+    }
+
+    /// Keeps the records for whose number `keep` holds.
+    pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        fn column<T>(values: &mut Vec<T>, keep: &impl Fn(usize) -> bool) {
+            let mut i = 0;
+            values.retain(|_| {
+                i += 1;
+                keep(i - 1)
+            });
+        }
+        if (0..self.len()).any(|i| !keep(i)) {
+            // What is left may no longer lie back to back.
+            self.joined = None;
+        }
+        column(&mut self.payloads, &keep);
+        column(&mut self.ends, &keep);
+        column(&mut self.keys, &keep);
+        column(&mut self.hashes, &keep);
+        column(&mut self.timestamps, &keep);
+        column(&mut self.attributes, &keep);
+        column(&mut self.positions, &keep);
+    }
+
     /// The partition key of record `i`, given the block it was decoded from.
     pub fn key<'a>(&'a self, block: &'a [u8], i: usize) -> Option<&'a [u8]> {
         let bytes = if self.key_in_arena { &self.arena } else { block };
@@ -131,8 +197,18 @@ pub trait Decode: Send {
     /// Takes the whole records at the start of `block` into `out` (which the caller has cleared) and returns how many
     /// bytes they used. With `last` there is no more input: what is left is a record, or refused.
     ///
-    /// Returns 0 where `block` holds no whole record yet: the caller comes again with more.
+    /// Returns 0 where `block` holds no whole record yet: the caller comes again with more. A record that is too long
+    /// does not make the caller's buffer grow without end: its bytes count as used while they are dropped, and it is
+    /// refused when its end has been seen.
+    ///
+    /// # Errors
+    /// Where the input cannot be read on; `out` then holds what stood before that place.
     fn decode(&mut self, block: &[u8], last: bool, out: &mut Records) -> Result<usize, BrokenInput>;
+
+    /// The header row, where the format has one and it has been read.
+    fn header(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 /// Turns records into the bytes of a pipe.
@@ -149,3 +225,6 @@ pub trait Encode: Send {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,17 +12,23 @@
 //! Order is kept per partition key, across splits and merges too: a parent is synced and closed before a child takes a
 //! record, and readers finish the parents before the children.
 
+mod advise;
 pub mod check;
 mod cursor;
 mod delete;
 mod error;
 mod manifest;
+pub mod producer;
 mod reader;
 mod rebuild;
 pub mod repair;
 mod reshard;
 mod router;
+mod stats;
+#[cfg(test)]
+mod tests;
 pub mod transport;
+mod trim;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,12 +36,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+pub use advise::{Advice, COLD, Target, advise};
 pub use cursor::{Place, ShardCursor};
 pub use error::Error;
 pub(crate) use error::InShard;
 pub use manifest::{Closed, Compression, MANIFEST_NAME, Manifest, NewShard, Reshard, ShardInfo};
 pub use reader::{Delivery, Order, Polled, Start, StreamReader, Until};
 pub use router::Router;
+pub use stats::{Count, Extent, Load, PUT_PAYLOAD_UNIT_BYTES, ShardStats, extents};
+pub use trim::Freed;
 
 use crate::hash::HashRange;
 use crate::log::{self, LogDir, LogId, Roll};
@@ -314,6 +323,14 @@ impl Stream {
         let path = Manifest::path(&self.path);
         let bytes = self.manifest.encode()?;
         self.system.disk.replace(&path, &bytes).map_err(|source| Error::Io { doing: "write", path, source })
+    }
+
+    /// Removes what has expired of one shard: called by producers when a segment rolls.
+    pub fn expire_shard(&self, shard: ShardId) -> Result<(), Error> {
+        let Some(info) = self.manifest.shard(shard) else { return Ok(()) };
+        let horizon = self.manifest.horizon_us(self.system.clock.now_us());
+        let share = self.manifest.retain_bytes.map(|max| max / self.manifest.shards.len().max(1) as u64);
+        log::expire(&self.log_dir(info), horizon, share).in_shard(shard).map(drop)
     }
 
     /// The sequence number of a record.

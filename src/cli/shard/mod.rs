@@ -11,12 +11,19 @@ pub mod dump;
 mod files;
 pub mod list;
 pub mod load;
+pub mod merge;
 mod page;
 pub(crate) mod print;
 pub mod repair;
+pub mod retention;
+pub mod route;
+pub mod scale;
 pub mod snapshot;
-mod tags;
+pub mod split;
+pub mod stats;
+pub mod tags;
 pub(crate) mod target;
+pub mod trim;
 
 pub use page::PAGE;
 
@@ -55,6 +62,14 @@ commands! {
     Create: create,
     List: list,
     Describe: describe,
+    Split: split,
+    Merge: merge,
+    Scale: scale,
+    Retention: retention,
+    Trim: trim,
+    Tags: tags,
+    Route: route,
+    Stats: stats,
     Delete: delete,
     Check: check,
     Repair: repair,

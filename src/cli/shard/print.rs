@@ -25,7 +25,7 @@ pub(crate) enum Format {
 pub(crate) struct OutputArg {
     /// Print a table for people, or JSON for programs: table or json
     #[arg(
-        short,
+        short = 'o',
         long = "output",
         value_name = "FORMAT",
         value_enum,

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use md5::{Digest, Md5};
 
+#[expect(clippy::inline_always, reason = "it is compiled anew for each kind of processor, inside its caller")]
+mod lanes;
+
 /// A point in the hash key space, `0 ..= 2^128 - 1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HashKey(pub u128);
@@ -13,6 +16,14 @@ impl HashKey {
     /// The hash key of a partition key.
     pub fn of(partition_key: &[u8]) -> Self {
         Self::from_digest(Md5::digest(partition_key).into())
+    }
+
+    /// The hash keys of many partition keys, in their order, appended to `out`.
+    ///
+    /// One MD5 waits for itself at every step, so sixteen keys together cost little more than a few alone. The
+    /// iterator is drained sixteen at a time: nothing is allocated but the room in `out`.
+    pub fn of_many<'a>(partition_keys: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<Self>) {
+        lanes::of_many(partition_keys.into_iter(), out);
     }
 
     fn from_digest(digest: [u8; 16]) -> Self {
