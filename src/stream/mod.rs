@@ -14,6 +14,7 @@
 
 mod advise;
 pub mod check;
+pub mod copy;
 mod cursor;
 mod delete;
 mod error;

@@ -4,6 +4,7 @@
 //! paragraph above its `Args`.
 
 pub mod check;
+pub mod copy;
 pub mod create;
 pub mod delete;
 pub mod describe;
@@ -76,6 +77,7 @@ commands! {
     Snapshot: snapshot,
     Dump: dump,
     Load: load,
+    Copy: copy,
 }
 
 /// What `kshard` did.
