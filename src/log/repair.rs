@@ -67,6 +67,14 @@ pub fn repair(
             continue;
         }
         let last = list(log)?.last().copied();
+        if !held.held && todo.iter().any(|finding| !is_of_sealed(finding, last)) {
+            match held.take(log) {
+                Ok(()) => continue,
+                // The index of the segment that is being written has to wait.
+                Err(Error::InUse { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let todo: Vec<Finding> = todo
             .into_iter()
             .filter(|finding| {

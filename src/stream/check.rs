@@ -194,7 +194,7 @@ impl Checker<'_> {
                 if !parent.range().overlaps(&info.range()) {
                     self.damage(id, format!("it has no hash key of its parent {}", parent.id()));
                 }
-                if info.created_us < parent.created_us {
+                if info.created_s() < parent.created_s() {
                     self.damage(id, format!("it is older than its parent {}", parent.id()));
                 }
             }
