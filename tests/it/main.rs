@@ -10,6 +10,8 @@ mod ending;
 mod fixture;
 /// kget follows a stream through rolls, splits and merges.
 mod follow;
+/// The page about the format, and the code.
+mod format;
 /// kget reads a stream: positions, ends, formats.
 mod get;
 /// Which part of the source may use which.
