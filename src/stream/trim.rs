@@ -3,12 +3,13 @@
 //! A writer that has rolled calls [`Stream::expire`]; `kshard trim` calls [`Stream::trim`], which reaches what no
 //! writer comes by: the active segment of a shard that nobody writes to, and closed shards.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use super::Stream;
 use super::error::{Error, InShard};
 use super::manifest::ShardInfo;
 use super::stats::{Extent, extents};
-use super::{LOCKS_NAME, Stream};
 use crate::log::{self, LogDir, Reader, Writer};
 use crate::record::ShardId;
 use crate::sys::Locks;
@@ -49,7 +50,15 @@ impl Stream {
     ///
     /// It takes no lock and may be done by any number of processes at once. It costs one look at the header of each
     /// segment of the shard; with a cap, of each segment of the stream.
+    ///
+    /// It goes by what the manifest says now: a producer may have opened it before somebody made the retention longer.
     pub fn expire(&self, shard: Option<ShardId>) -> Result<Freed, Error> {
+        let mut newest = self.clone();
+        newest.reload()?;
+        newest.expire_known(shard)
+    }
+
+    fn expire_known(&self, shard: Option<ShardId>) -> Result<Freed, Error> {
         let mut freed = Freed::default();
         if let Some(horizon_us) = self.manifest.horizon_us(self.system.clock.now_us()) {
             for info in &self.manifest.shards {
@@ -105,7 +114,7 @@ impl Stream {
     fn trim_locked(&mut self, locks: &Arc<dyn Locks>) -> Result<Freed, Error> {
         let mut freed = Freed::default();
         let Some(horizon_us) = self.manifest.horizon_us(self.system.clock.now_us()) else {
-            let cap = self.expire(None)?;
+            let cap = self.expire_known(None)?;
             self.remove_forgotten(&mut freed)?;
             freed.add((cap.segments, cap.bytes));
             return Ok(freed);
@@ -118,8 +127,14 @@ impl Stream {
             self.replace_manifest(next)?;
         }
         self.remove_forgotten(&mut freed)?;
+        // A shard that cannot be trimmed must not let the others fill the disk.
+        let mut failed = None;
         for info in self.manifest.shards.clone() {
-            self.trim_shard(locks, &info, horizon_us, &mut freed).in_shard(info.id())?;
+            let trimmed = self.trim_shard(locks, &info, horizon_us, &mut freed).in_shard(info.id());
+            failed = failed.or(trimmed.err());
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         if let Some(bytes_max) = self.manifest.retain_bytes {
             self.expire_beyond(bytes_max, &mut freed)?;
@@ -169,7 +184,7 @@ impl Stream {
         for id in self.forgotten_shards()? {
             let dir = self.path.join(id.to_string());
             for name in self.system.disk.list(&dir).unwrap_or_default() {
-                if name.ends_with(".seg") {
+                if Path::new(&name).extension().is_some_and(|extension| extension == "seg") {
                     let file = self.system.disk.open(&dir.join(&name));
                     freed.add((1, file.and_then(|file| file.len()).unwrap_or(0)));
                 }
@@ -198,16 +213,6 @@ impl Stream {
             .collect();
         ids.sort_unstable();
         Ok(ids)
-    }
-
-    /// A shard to which a program is writing, if there is one.
-    pub fn writer_alive(&self) -> Result<Option<ShardId>, Error> {
-        let path = self.path.join(LOCKS_NAME);
-        if !self.system.disk.exists(&path) {
-            return Ok(None);
-        }
-        // The locks end with the table.
-        self.writers_kept_out(&*self.locks()?)
     }
 }
 

@@ -16,6 +16,8 @@ mod format;
 mod get;
 /// Which part of the source may use which.
 mod layers;
+/// kshard makes, shows and changes streams.
+mod shard;
 /// The commands of README.md do what it says.
 // mod readme;
 /// Streams are moved whole and record by record.

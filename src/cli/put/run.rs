@@ -115,7 +115,7 @@ pub(super) struct Run {
     refuse: Option<Limits>,
     /// Standard output, where it was asked for and still has a reader.
     out: Option<Stdout>,
-    context: String,
+    context: stream_name::About,
 }
 
 /// Where a named producer's input stands: how much of it was read, and a hash of that.

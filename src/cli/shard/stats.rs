@@ -40,7 +40,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let shards: Result<Vec<ShardStats>, _> = shards.map(|shard| stream.stats(shard, since_us)).collect();
     let shards = shards.about(stream.path())?;
     let mut total = Count::default();
-    shards.iter().for_each(|shard| total.merge(shard.since));
+    for shard in &shards {
+        total.merge(shard.since);
+    }
     let seconds = ((now_us - since_us) as f64 / 1e6).max(1e-6);
     let hours = shards.iter().map(|shard| shard.open_us as f64 / 3.6e9).sum::<f64>();
     if args.output.is_json() {

@@ -562,7 +562,7 @@ impl Producer {
                 self.slots[i].used = flushes;
                 if rolled {
                     // What has expired goes when writers roll; if that fails, `kshard trim` will say why.
-                    let _ = self.stream.expire_shard(shard);
+                    let _ = self.stream.expire(Some(shard));
                 }
                 Ok(Some(appended))
             }
