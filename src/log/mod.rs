@@ -68,6 +68,7 @@ pub mod frame;
 mod index;
 mod reader;
 mod recover;
+pub mod repair;
 mod rest;
 mod retain;
 mod segment;

@@ -14,12 +14,15 @@
 
 mod advise;
 pub mod check;
+pub mod copy;
 mod cursor;
 mod delete;
 mod error;
 mod manifest;
 pub mod producer;
 mod reader;
+mod rebuild;
+pub mod repair;
 mod reshard;
 mod router;
 mod stats;

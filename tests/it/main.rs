@@ -1,5 +1,7 @@
 //! Everything that is tested from outside, in one binary: each further one would link the whole library again.
 
+/// Damage is found, named and mended.
+mod check;
 /// The pages in `man/` and the scripts in `completions/` are what the programs' own definitions render to.
 mod docs;
 /// How a program ends: signals, closed pipes, a stuck reader, wrong usage.
@@ -8,6 +10,8 @@ mod ending;
 mod fixture;
 /// kget follows a stream through rolls, splits and merges.
 mod follow;
+/// The page about the format, and the code.
+mod format;
 /// kget reads a stream: positions, ends, formats.
 mod get;
 /// Which part of the source may use which.
@@ -16,5 +20,7 @@ mod layers;
 mod shard;
 /// The commands of README.md do what it says.
 // mod readme;
+/// Streams are moved whole and record by record.
+mod transport;
 /// A directory for one test, and the real programs run in it.
 mod workdir;

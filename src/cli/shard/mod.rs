@@ -5,6 +5,7 @@
 
 pub mod advise;
 pub mod check;
+pub mod copy;
 pub mod create;
 pub mod delete;
 pub mod describe;
@@ -17,6 +18,7 @@ pub mod map;
 pub mod merge;
 mod page;
 pub(crate) mod print;
+pub mod repair;
 pub mod retention;
 pub mod route;
 pub mod scale;
@@ -77,9 +79,11 @@ commands! {
     Doctor: doctor,
     Delete: delete,
     Check: check,
+    Repair: repair,
     Snapshot: snapshot,
     Dump: dump,
     Load: load,
+    Copy: copy,
 }
 
 /// What `kshard` did.

@@ -224,6 +224,28 @@ impl Producer {
         Ok(out_of_order)
     }
 
+    /// Takes records of a source that counts them itself: each with its index there, ascending. `end` is the source's
+    /// place behind them.
+    pub fn put_from<'a>(
+        &mut self,
+        mut records: impl Iterator<Item = Result<(u64, Fresh<'a>), Error>>,
+        end: u64,
+    ) -> Result<(), Error> {
+        if let Some(named) = &mut self.named {
+            named.ahead = (end, Vec::new());
+        }
+        records.try_for_each(|record| {
+            let (index, fresh) = record?;
+            self.ordinal = index;
+            self.put_one(fresh, None)
+        })?;
+        self.ordinal = end;
+        if let Some(named) = &mut self.named {
+            named.at = (end, Vec::new());
+        }
+        Ok(())
+    }
+
     /// Begins to count from 0 again: for a source that is read from its start and tells its places itself.
     pub fn rewind(&mut self) {
         self.ordinal = 0;
