@@ -12,8 +12,12 @@
 //! Order is kept per partition key, across splits and merges too: a parent is synced and closed before a child takes a
 //! record, and readers finish the parents before the children.
 
+mod checkpoint;
+mod consumer;
 mod cursor;
+mod document;
 mod error;
+mod lease;
 mod manifest;
 mod reader;
 mod reshard;
@@ -24,9 +28,14 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+pub use checkpoint::Checkpoint;
+pub use consumer::{
+    Bookmark, Committed, Consumer, ConsumerState, Failure, Reservation, Sample, ShardState, WorkerNote,
+};
 pub use cursor::{Place, ShardCursor};
 pub use error::Error;
 pub(crate) use error::InShard;
+pub use lease::{Assignment, FAILOVER_DEFAULT, Progress, Worker};
 pub use manifest::{Closed, Compression, MANIFEST_NAME, Manifest, NewShard, Reshard, ShardInfo};
 pub use reader::{Delivery, Order, Polled, Start, StreamReader, Until};
 pub use router::Router;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::args::GetArgs;
-use super::emit::Emitter;
+use super::emit::{Emitter, Sink};
 use super::follow::Waiter;
 use super::trouble::Trouble;
 use super::{start, until};
@@ -13,6 +13,7 @@ use crate::cli::signal::Shutdown;
 use crate::cli::value::Position;
 use crate::record::ShardId;
 use crate::stream::{Polled, Stream, StreamReader, Until};
+use crate::sys;
 
 /// A writer stamps a record before it is visible; after this it is there or will be stamped later.
 const STAMP_US: i64 = 1_000_000;
@@ -106,6 +107,15 @@ impl Durable {
         self.stdout.write_all(held)?;
         held.clear();
         Ok(())
+    }
+}
+
+impl Sink for Durable {
+    fn pass(&mut self, bytes: &[u8], file: &dyn sys::File, offset: u64) -> std::io::Result<()> {
+        match &self.held {
+            Some(_) => self.write_all(bytes),
+            None => self.stdout.pass(bytes, file, offset),
+        }
     }
 }
 
