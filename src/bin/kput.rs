@@ -1,3 +1,9 @@
-//! Not there yet.
+//! Stores records in a stream: read, cut into records, route, append, acknowledge.
 
-fn main() {}
+use std::process::ExitCode;
+
+use kpipe::cli::{self, put};
+
+fn main() -> ExitCode {
+    cli::main(&put::PAGE, put::run)
+}

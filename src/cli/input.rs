@@ -102,6 +102,21 @@ impl BlockReader {
         self.file.metadata().ok().filter(|_| self.is_regular).map(|meta| meta.len())
     }
 
+    /// Sets the longest record that must fit.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Whether nothing more will come behind the block.
+    pub fn is_at_end(&self) -> bool {
+        self.eof
+    }
+
+    /// Whether the block holds as much as it may.
+    pub fn is_full(&self) -> bool {
+        self.end - self.start >= self.limit.saturating_add(BLOCK_BYTES)
+    }
+
     /// Whether nothing is held and nothing more will come.
     pub fn is_empty(&self) -> bool {
         self.eof && self.start == self.end
@@ -133,7 +148,7 @@ impl BlockReader {
         if self.eof {
             return Ok(Filled::Eof);
         }
-        if self.end - self.start >= self.limit.saturating_add(BLOCK_BYTES) {
+        if self.is_full() {
             return Ok(Filled::Full);
         }
         self.make_room();

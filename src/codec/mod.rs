@@ -130,6 +130,49 @@ impl Records {
         self.payloads[i].of(bytes).unwrap_or_default()
     }
 
+    /// The source position of record `i`, given the block it was decoded from.
+    pub fn position<'a>(&'a self, block: &'a [u8], i: usize) -> Option<&'a [u8]> {
+        self.positions.get(i).and_then(|span| span.of(block))
+    }
+
+    /// Makes the whole of a block, of `len` bytes, one record.
+    pub fn push_whole(&mut self, len: usize, key: Option<&str>) {
+        self.payloads.push(Span::new(0, len));
+        self.ends.push(len as u32);
+        if let Some(key) = key {
+            self.keys.push(Span::new(self.arena.len(), self.arena.len() + key.len()));
+            self.key_in_arena = true;
+            self.arena.extend_from_slice(key.as_bytes());
+        }
+    }
+
+    /// Keeps the first `len` records.
+    pub fn truncate(&mut self, len: usize) {
+        self.retain(|i| i < len);
+    }
+
+    /// Keeps the records for whose number `keep` holds.
+    pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        fn column<T>(values: &mut Vec<T>, keep: &impl Fn(usize) -> bool) {
+            let mut i = 0;
+            values.retain(|_| {
+                i += 1;
+                keep(i - 1)
+            });
+        }
+        if (0..self.len()).any(|i| !keep(i)) {
+            // What is left may no longer lie back to back.
+            self.joined = None;
+        }
+        column(&mut self.payloads, &keep);
+        column(&mut self.ends, &keep);
+        column(&mut self.keys, &keep);
+        column(&mut self.hashes, &keep);
+        column(&mut self.timestamps, &keep);
+        column(&mut self.attributes, &keep);
+        column(&mut self.positions, &keep);
+    }
+
     /// The partition key of record `i`, given the block it was decoded from.
     pub fn key<'a>(&'a self, block: &'a [u8], i: usize) -> Option<&'a [u8]> {
         let bytes = if self.key_in_arena { &self.arena } else { block };

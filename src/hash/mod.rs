@@ -20,7 +20,7 @@ impl HashKey {
 
     /// The hash keys of many partition keys, in their order, appended to `out`.
     ///
-    /// One MD5 waits for itself at every step, so a key alone costs what sixteen together do; see [`lanes`]. The
+    /// One MD5 waits for itself at every step, so sixteen keys together cost little more than a few alone. The
     /// iterator is drained sixteen at a time: nothing is allocated but the room in `out`.
     pub fn of_many<'a>(partition_keys: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<Self>) {
         lanes::of_many(partition_keys.into_iter(), out);

@@ -55,6 +55,7 @@
 //! not synced may survive in any part, and torn anywhere. Reading back gives what was written, or an error, or bytes
 //! that a CRC-32C tells apart.
 
+pub mod copy;
 mod error;
 pub mod frame;
 mod index;
@@ -65,15 +66,16 @@ mod retain;
 mod segment;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 mod writer;
 
 pub use error::Error;
 pub use frame::{Batch, BatchView, Child, Codec, Draft, EndOfShard, Fresh, LogId, ProducerState, Stored};
 pub use reader::{Damage, Found, FrameRef, Missed, Reader};
-pub use rest::{AtRest, at_rest, created};
+pub use rest::{AtRest, at_rest, created, make_durable};
 pub use retain::{SegmentInfo, expire, segments};
 pub use segment::create_log;
-pub use writer::{Appended, SyncTicket, Writer};
+pub use writer::{Appended, Claim, SyncTicket, Writer};
 
 use std::path::PathBuf;
 

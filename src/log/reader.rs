@@ -32,7 +32,8 @@ pub enum Found<'a> {
     End(EndOfShard),
     /// Bytes that were once durable do not hold. The reader stands behind them now.
     Damage(Damage),
-    /// Retention has removed records that the reader had not read. It stands at the first that is left.
+    /// Records that the reader had not read are gone: retention removed them, or damage took them and a repair left a
+    /// gap in their place. The reader stands at the first that is left.
     Missed(Missed),
 }
 
@@ -53,7 +54,7 @@ pub struct Damage {
     pub reason: &'static str,
 }
 
-/// A range of indexes that retention removed before they were read.
+/// A range of indexes that were gone before they were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missed {
     /// The first index that was wanted.
@@ -280,7 +281,8 @@ impl Reader {
             match self.head()? {
                 // The end of the shard is not stepped over: there is nothing behind it.
                 Head::Frame(header, _)
-                    if header.kind != Kind::End && (header.kind != Kind::Records || before(&header)) =>
+                    if header.kind != Kind::End
+                        && (!matches!(header.kind, Kind::Records | Kind::Gap) || before(&header)) =>
                 {
                     self.pass(&header);
                 }
@@ -349,6 +351,10 @@ impl Reader {
             };
             match header.kind {
                 Kind::Records | Kind::End => {}
+                Kind::Gap if header.count > 0 => {
+                    self.pass(&header);
+                    return Ok(Found::Missed(Missed { from: header.first, to: header.end() }));
+                }
                 _ => {
                     self.pass(&header);
                     continue;

@@ -116,7 +116,7 @@ impl Tail {
         let at = self.offset - u64::from(header.stored_bytes);
         let body = walk.bytes(at, header.stored_bytes as usize)?;
         let ending = match header.kind {
-            Kind::Records | Kind::Producers => Some(Ending::Open),
+            Kind::Records | Kind::Producers | Kind::Gap => Some(Ending::Open),
             Kind::Pause => decode_pause(body).map(Ending::Paused),
             Kind::Seal => decode_seal(body).map(|(_, base)| Ending::Sealed(base)),
             Kind::End => EndOfShard::decode(body).map(Ending::Closed),

@@ -46,3 +46,12 @@ pub fn created(log: &LogDir) -> Result<i64, Error> {
     let segment = Segment::open(log, base, false)?;
     Ok(segment.header.shard_created_s as i64 * 1_000_000)
 }
+
+/// Makes all that is in a log durable, whoever wrote it: everything before the last segment is so already.
+pub fn make_durable(log: &LogDir) -> Result<(), Error> {
+    let base = *list(log)?.last().ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;
+    let segment = Segment::open(log, base, false)?;
+    let condemned = |source| Error::Condemned { path: segment.path.clone(), source };
+    segment.file.sync_data().map_err(|source| condemned(Some(source)))?;
+    if segment.is_condemned(&*log.system.disk) { Err(condemned(None)) } else { Ok(()) }
+}

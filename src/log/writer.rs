@@ -59,6 +59,15 @@ impl SyncTicket {
     }
 }
 
+/// The answer to a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The name is the caller's; this is where it stood.
+    Taken(Vec<ProducerState>),
+    /// A run with this epoch, not below the one asked for, has the name.
+    Later(u64),
+}
+
 /// A process's place at the end of a log. While it lives it holds the shard's live slot shared.
 pub struct Writer {
     log: LogDir,
@@ -77,11 +86,11 @@ pub struct Writer {
 
 /// The lock slots of a shard. Slot 0 is the stream's own; shards follow in two regions, so that the live locks of a
 /// process lie side by side and the kernel keeps them as one.
-fn append_slot(shard: u32) -> u64 {
+pub(crate) fn append_slot(shard: u32) -> u64 {
     1 + u64::from(shard)
 }
 
-fn live_slot(shard: u32) -> u64 {
+pub(crate) fn live_slot(shard: u32) -> u64 {
     (1 << 33) + u64::from(shard)
 }
 
@@ -446,6 +455,11 @@ impl Writer {
         self.tail.durable
     }
 
+    /// The base of the segment that is written: it changes when the log rolls.
+    pub fn segment_base(&self) -> u64 {
+        self.segment.header.base
+    }
+
     /// The index that the next record will get, as far as this process knows.
     pub fn next_index(&self) -> u64 {
         self.tail.next
@@ -545,14 +559,18 @@ impl Writer {
         }
     }
 
-    /// Claims a producer's name for a new run: every earlier run is fenced from here on. Returns the epoch of the new
-    /// run and where the producer stood, one state per part of the hash key range.
-    pub fn claim(&mut self, producer: &str, at_least: u64) -> Result<(u64, Vec<ProducerState>), Error> {
+    /// Claims a producer's name for the run `epoch`: every earlier run is fenced from here on. Answers with where the
+    /// producer stood, one state per part of the hash key range, or with the epoch of a run that is not earlier.
+    pub fn claim(&mut self, producer: &str, epoch: u64) -> Result<Claim, Error> {
         self.locked(|writer| {
             writer.catch_up()?;
-            let mut states = writer.load_producers()?.get(producer).cloned().unwrap_or_default();
-            let epoch = states.iter().map(|state| state.last.epoch + 1).max().unwrap_or(1).max(at_least);
-            let before = states.clone();
+            let before = writer.load_producers()?.get(producer).cloned().unwrap_or_default();
+            if let Some(later) =
+                before.iter().map(|state| state.last.epoch).max().filter(|&other| other >= epoch)
+            {
+                return Ok(Claim::Later(later));
+            }
+            let mut states = before.clone();
             if states.is_empty() {
                 let last =
                     Provenance { producer: producer.to_owned(), epoch, ordinal: 0, position: Vec::new() };
@@ -562,10 +580,8 @@ impl Writer {
                 state.last.epoch = epoch;
             }
             writer.write_control(Kind::Producers, &encode_producers(&states))?;
-            writer.written = writer.written.max(writer.tail.next);
-            let producers = writer.producers.get_or_insert_default();
-            producers.insert(producer.to_owned(), states);
-            Ok((epoch, before))
+            writer.load_producers()?.insert(producer.to_owned(), states);
+            Ok(Claim::Taken(before))
         })
     }
 

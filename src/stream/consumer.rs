@@ -341,10 +341,8 @@ impl Consumer {
             Err(source) => return Err(Error::Io { doing: "read", path, source }),
         };
         let state: ConsumerState = document::decode(KIND, VERSION, &path, &bytes)?;
-        if state.stream_id != self.stream_id {
-            return Err(Error::Manifest { path, reason: "belongs to another stream".to_owned() });
-        }
-        Ok(state)
+        // A copy that has become a stream of its own keeps its consumers' places, for it keeps the sequence numbers.
+        Ok(ConsumerState { stream_id: self.stream_id, ..state })
     }
 
     fn write(&self, state: &ConsumerState) -> Result<(), Error> {
@@ -452,6 +450,13 @@ impl Consumer {
             Ok(Committed::Now)
         })
     }
+}
+
+/// The places in the bytes of a state: the index of the next record in each shard that is not done.
+pub(super) fn places(path: &Path, state: &[u8]) -> Result<Vec<(ShardId, u64)>, Error> {
+    let state: ConsumerState = document::decode(KIND, VERSION, path, state)?;
+    let place = |(&shard, known): (&u32, &ShardState)| Some((ShardId(shard), known.checkpoint.next_index()?));
+    Ok(state.shards.iter().filter_map(place).collect())
 }
 
 /// The first places. A place applies to the shards that are there now; those that come into being later are children,

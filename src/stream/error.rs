@@ -83,6 +83,9 @@ pub enum Error {
         /// The shard.
         shard: ShardId,
     },
+    /// Somebody needs the stream that was to be removed.
+    #[error("it is in use: {0}")]
+    InUse(String),
     /// A request that the stream's state does not allow.
     #[error("{0}")]
     Invalid(String),

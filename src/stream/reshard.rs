@@ -192,7 +192,11 @@ impl Stream {
         let (id, log) = (shard.id(), self.log_dir(shard));
         let said = match Writer::open(log.clone(), Arc::clone(locks), self.roll(), shard.range()) {
             Ok(mut writer) => writer.end(end).in_shard(id)?,
-            Err(log::Error::Closed(said)) => said,
+            Err(log::Error::Closed(said)) => {
+                // Whoever closed it may have died before its sync: no child may take a record before this one.
+                log::make_durable(&log).in_shard(id)?;
+                said
+            }
             Err(source) => return Err(Error::Shard { shard: id, source }),
         };
         if said != *end {

@@ -3,6 +3,7 @@
 mod args;
 mod emit;
 mod follow;
+mod out;
 mod page;
 mod plain;
 mod trouble;
@@ -27,6 +28,15 @@ pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
         opened => opened.with_context(|| stream_name::context(&path))?,
     };
     plain::run(&args, stream, shutdown).with_context(|| stream_name::context(&path))
+}
+
+/// How it ended, once all was read.
+fn outcome(args: &GetArgs, trouble: &trouble::Trouble, records: u64) -> Outcome {
+    match () {
+        () if trouble.met() => Outcome::Refused,
+        () if args.fail_empty && records == 0 => Outcome::Empty,
+        () => Outcome::Done,
+    }
 }
 
 /// Where the read begins, as of now.

@@ -138,6 +138,19 @@ fn the_limit_counts_payload_and_key() {
     assert_eq!((records.len(), records.refused.len(), records.refused[0].number), (1, 1, 3));
 }
 
+#[test]
+fn nesting_cannot_take_the_stack() {
+    let payload = ["[".repeat(300_000), "]".repeat(300_000)].concat().into_bytes();
+    let line = encode(&Record { payload: &payload, ..PLAIN });
+    assert!(line.contains("\"json\":[["));
+    assert_eq!(*Envelope::parse(line.as_bytes()).unwrap().payload, payload);
+    for member in ["attributes", "timestamp", "error", "text"] {
+        let _ = Envelope::parse(
+            format!("{{\"kpipe\":\"record\",\"{member}\":{}", "[".repeat(300_000)).as_bytes(),
+        );
+    }
+}
+
 prop_compose! {
     fn some_payload()(choice in 0..3, bytes: Vec<u8>, text in ".*", json in json_text()) -> Vec<u8> {
         match choice { 0 => bytes, 1 => text.into_bytes(), _ => json }

@@ -128,6 +128,32 @@ impl Batch {
             + attributes
     }
 
+    /// Bytes of the payloads.
+    pub fn payload_bytes(&self) -> usize {
+        self.payloads.len()
+    }
+
+    /// The records in order, as they were pushed.
+    pub fn records(&self) -> impl Iterator<Item = Fresh<'_>> {
+        let (mut payload_at, mut key_at) = (0, 0);
+        self.lengths.iter().enumerate().map(move |(i, &len)| {
+            let payload = &self.payloads[payload_at..payload_at + len as usize];
+            payload_at += len as usize + usize::from(self.joint.is_some());
+            let key = self.key_lengths.get(i).and_then(|&len| len.checked_sub(1)).map(|len| {
+                let key = &self.keys[key_at..key_at + usize::from(len)];
+                key_at += usize::from(len);
+                key
+            });
+            Fresh {
+                payload,
+                key,
+                explicit_hash: self.hashes.get(i).copied().flatten(),
+                timestamp_us: self.timestamps.get(i).copied().flatten(),
+                attributes: self.attributes.get(i).map_or(&[], Vec::as_slice),
+            }
+        })
+    }
+
     /// Forgets the records and keeps the memory.
     pub fn clear(&mut self) {
         self.lengths.clear();
@@ -547,6 +573,11 @@ mod tests {
                     timestamp_us: record.3,
                     attributes,
                 });
+            }
+            for (pushed, record) in batch.records().zip(&records) {
+                prop_assert_eq!(pushed.payload, &record.0[..]);
+                prop_assert_eq!(pushed.key, record.1.as_deref().map(str::as_bytes));
+                prop_assert_eq!(pushed.timestamp_us, record.3);
             }
             let draft = batch.draft(codec, None);
             let body = body(&draft);

@@ -1,0 +1,249 @@
+//! `kput`: what can be typed, and what is meant by it.
+
+mod page;
+mod rejects;
+mod run;
+mod source;
+
+pub use page::PAGE;
+pub use run::run;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use regex::bytes::Regex;
+
+use super::args::{CommonArgs, OnErrorArgs, StreamArg};
+use super::value;
+use crate::codec::{DecodeOptions, InputFormat, KeyRule};
+use crate::stream::producer::{self, Sync};
+
+/// Store records in a stream. When kput exits 0, all it read is on the disk
+#[derive(Debug, Parser)]
+#[command(name = "kput", max_term_width = 100)]
+pub struct Args {
+    #[command(flatten)]
+    stream: StreamArg,
+
+    /// Read these files, one after the other, instead of standard input (- is standard input)
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Follow the files as they grow, through rotation and restarts of kput
+    #[arg(short, long, requires = "files", conflicts_with = "whole")]
+    follow: bool,
+
+    /// Each file is one record
+    #[arg(long, requires = "files", conflicts_with_all = ["input", "key", "key_delimiter", "key_regex", "explicit_hash_key", "producer_position"])]
+    whole: bool,
+
+    /// Create the stream if there is none, with this many shards [default if given: 1]
+    #[arg(long, value_name = "SHARDS", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    create: Option<u32>,
+
+    /// Format of the input: lines, ndjson, csv, nul, framed (32-bit big-endian lengths), base64 or json (what kget -o
+    /// json writes) [default: by the name of the first file, else lines, or ndjson where a field is asked for]
+    #[arg(short, long, value_name = "FORMAT")]
+    input: Option<InputFormat>,
+
+    /// The byte between CSV fields
+    #[arg(long, value_name = "BYTE", default_value = ",", value_parser = one_byte, hide_default_value = true)]
+    delimiter: u8,
+
+    #[command(flatten)]
+    key: KeyArgs,
+
+    /// The field that holds the hash key itself, in decimal
+    #[arg(long, value_name = "FIELD")]
+    explicit_hash_key: Option<String>,
+
+    /// Store every record once, however often kput is killed and run again on the same input under this name
+    #[arg(long, value_name = "NAME", value_parser = value::name)]
+    producer: Option<String>,
+
+    /// The field that tells where in its source a record is: a whole number, higher from record to record
+    #[arg(long, value_name = "FIELD", requires = "producer", conflicts_with = "follow")]
+    producer_position: Option<String>,
+
+    /// When records are made durable: every (each by itself), end (once), none (left to the kernel), or SIZE,DURATION
+    #[arg(long, value_name = "WHEN", default_value = "8MiB,50ms", value_parser = parse_sync)]
+    sync: Sync,
+
+    /// Print a line of JSON for each record when it is durable: shard and sequence number
+    #[arg(long, conflicts_with = "tee")]
+    ack: bool,
+
+    /// Pass the input through to standard output
+    #[arg(long)]
+    tee: bool,
+
+    /// Hold each shard to the service's limits of 1 MiB and 1000 records a second: wait, or refuse
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "wait")]
+    enforce_limits: Option<LimitMode>,
+
+    #[command(flatten)]
+    on_error: OnErrorArgs,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Where the partition key of a record comes from. Without one records spread evenly over the shards.
+#[derive(Debug, Clone, clap::Args)]
+#[group(multiple = false)]
+struct KeyArgs {
+    /// The key is this field: a path (user.id), a JSON pointer (/user/id), or a CSV column
+    #[arg(long, value_name = "FIELD")]
+    key: Option<String>,
+
+    /// The key is what stands before the first of these; the record is what stands behind it
+    #[arg(long, value_name = "TEXT")]
+    key_delimiter: Option<String>,
+
+    /// The key is what the first group of this regular expression matches, or all of it where there is no group
+    #[arg(long, value_name = "REGEX")]
+    key_regex: Option<Regex>,
+
+    /// Every record has this key
+    #[arg(long, value_name = "TEXT")]
+    key_value: Option<String>,
+}
+
+/// What becomes of a record that a shard has no room for this second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LimitMode {
+    /// It waits.
+    Wait,
+    /// It is refused as the service refuses it.
+    Refuse,
+}
+
+fn one_byte(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"\\t" | b"tab" => Ok(b'\t'),
+        &[byte] => Ok(byte),
+        _ => Err("give one byte, or tab".to_owned()),
+    }
+}
+
+fn parse_sync(text: &str) -> Result<Sync, String> {
+    Ok(match text {
+        "every" => Sync::Every,
+        "end" => Sync::End,
+        "none" => Sync::None,
+        _ => {
+            let form = || format!("`{text}`: give every, end, none, or SIZE,DURATION as 8MiB,50ms");
+            let (size, time) = text.split_once(',').ok_or_else(form)?;
+            let bytes = value::size_above_zero(size.trim()).map_err(|e| format!("{}: {e}", form()))?;
+            let time = value::duration(time.trim()).map_err(|e| format!("{}: {e}", form()))?;
+            Sync::Group { bytes, interval_us: time.as_micros() as i64 }
+        }
+    })
+}
+
+impl Args {
+    /// The format that is meant.
+    fn format(&self) -> InputFormat {
+        let wants_field =
+            self.key.key.is_some() || self.explicit_hash_key.is_some() || self.producer_position.is_some();
+        let extension = self.files.first().and_then(|file| file.extension()).and_then(|e| e.to_str());
+        match (self.input, extension) {
+            (Some(InputFormat::Csv { .. }), _) => InputFormat::Csv { delimiter: self.delimiter },
+            (Some(format), _) => format,
+            (None, Some("csv")) => InputFormat::Csv { delimiter: self.delimiter },
+            (None, Some("tsv")) => InputFormat::Csv { delimiter: b'\t' },
+            (None, Some("ndjson" | "jsonl")) => InputFormat::Ndjson,
+            (None, _) if wants_field => InputFormat::Ndjson,
+            (None, _) => InputFormat::Lines,
+        }
+    }
+
+    fn decode_options(&self, record_bytes: usize) -> DecodeOptions {
+        let key = &self.key;
+        let rule = if let Some(field) = &key.key {
+            KeyRule::Field(field.clone())
+        } else if let Some(delimiter) = &key.key_delimiter {
+            KeyRule::Delimiter(delimiter.clone().into_bytes())
+        } else if let Some(regex) = &key.key_regex {
+            KeyRule::Regex(regex.clone())
+        } else if let Some(value) = &key.key_value {
+            KeyRule::Value(value.clone())
+        } else {
+            KeyRule::None
+        };
+        DecodeOptions {
+            key: rule,
+            explicit_hash_key: self.explicit_hash_key.clone(),
+            producer_position: self.producer_position.clone(),
+            record_bytes,
+        }
+    }
+
+    /// A number that changes when the same input would be cut or keyed in another way.
+    fn reading(&self) -> u64 {
+        let key = &self.key;
+        let text = format!(
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            self.format(),
+            key.key,
+            key.key_delimiter,
+            key.key_regex.as_ref().map(Regex::as_str),
+            key.key_value,
+            self.explicit_hash_key,
+            self.whole,
+        );
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    }
+
+    /// When to sync: what a named producer keeps of its place must be durable now and then.
+    fn sync(&self) -> anyhow::Result<Sync> {
+        match self.sync {
+            Sync::None if self.producer.is_some() || self.follow => anyhow::bail!(
+                "--sync none promises nothing, so a {} cannot go on from it; give --sync end",
+                if self.follow { "followed file" } else { "named producer" }
+            ),
+            Sync::End if self.producer.is_some() || self.follow => Ok(producer::GROUP_DEFAULT),
+            sync => Ok(sync),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_format_that_is_meant() {
+        let format = |args: &[&str]| Args::try_parse_from([&["kput", "s"], args].concat()).unwrap().format();
+        assert_eq!(format(&[]), InputFormat::Lines);
+        assert_eq!(format(&["--key", "user.id"]), InputFormat::Ndjson);
+        assert_eq!(format(&["--key", "id", "a.csv"]), InputFormat::Csv { delimiter: b',' });
+        assert_eq!(format(&["a.tsv"]), InputFormat::Csv { delimiter: b'\t' });
+        assert_eq!(format(&["-i", "nul", "a.csv"]), InputFormat::Nul);
+        assert_eq!(
+            format(&["--create=4", "-i", "csv", "--delimiter", ";"]),
+            InputFormat::Csv { delimiter: b';' }
+        );
+    }
+
+    #[test]
+    fn sync_modes() {
+        assert_eq!(parse_sync("8MiB,50ms"), Ok(producer::GROUP_DEFAULT));
+        assert_eq!(parse_sync("every"), Ok(Sync::Every));
+        assert!(parse_sync("8MiB").is_err());
+        assert!(parse_sync("0,1s").is_err());
+    }
+
+    #[test]
+    fn one_key_at_most() {
+        assert!(Args::try_parse_from(["kput", "s", "--key", "a", "--key-value", "b"]).is_err());
+        assert!(Args::try_parse_from(["kput", "s", "-f"]).is_err());
+        assert!(Args::try_parse_from(["kput", "s", "--create=4"]).is_ok());
+    }
+}

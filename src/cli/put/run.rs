@@ -1,0 +1,564 @@
+//! `kput`: read, cut into records, store, acknowledge.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::rejects::Rejects;
+use super::source::Source;
+use super::{Args, LimitMode};
+use crate::cli::input::Filled;
+use crate::cli::meter::Meter;
+use crate::cli::output::{self, Stdout};
+use crate::cli::report::{self, HintExt as _};
+use crate::cli::signal::{self, Interrupted, Shutdown};
+use crate::cli::value::OnError;
+use crate::cli::{Outcome, stream_name};
+use crate::codec::{self, Decode, Records};
+use crate::stream::producer::limits::Limits;
+use crate::stream::producer::resume::Resume;
+use crate::stream::producer::{Producer, Sync};
+use crate::stream::{Error as StreamError, NewStream, Stream};
+use crate::sys::System;
+
+/// The name under which this program speaks.
+const PROGRAM: &str = "kput";
+
+/// A record is decoded from a block that holds it whole, so the buffer must take the longest line of any format: an
+/// envelope writes each byte of a record as up to six.
+const LINE_FACTOR: usize = 6;
+
+/// Runs `kput`.
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let path = args.stream.resolve()?;
+    let sync = args.sync()?;
+    let system = System::real();
+    let shutdown = signal::install()?;
+    // Standard output stays a normal descriptor of this program; a wrong argument must not create a stream.
+    let options = args.decode_options(0);
+    codec::decoder(args.format(), &options).map_err(|e| anyhow!(e))?;
+    let mut source = if args.whole || args.follow {
+        None
+    } else {
+        Some(Source::open(&args.files, codec_buffer(crate::stream::RECORD_BYTES_DEFAULT), shutdown)?)
+    };
+    let stream = open_stream(&system, &path, args.create)?;
+    let context = stream_name::context(&path);
+    let record_bytes = usize::try_from(stream.manifest().record_bytes_max).unwrap_or(usize::MAX);
+    if let Some(source) = &mut source {
+        source.set_limit(codec_buffer(stream.manifest().record_bytes_max));
+    }
+    let regular = args.whole || source.as_ref().is_some_and(Source::is_regular);
+    let action = if args.follow { args.on_error.action(false) } else { args.on_error.action(regular) };
+    let mut producer = Producer::open(stream, sync, args.ack).with_context(|| context.clone())?;
+    if args.enforce_limits == Some(LimitMode::Wait) {
+        producer.limit(Limits::default());
+    }
+    let meter = args.common.meter(PROGRAM, source.as_ref().and_then(Source::total_bytes));
+    let mut run = Run {
+        rejects: Rejects::new(action, &path),
+        out: (args.ack || args.tee).then(|| Stdout::open(false, Some(shutdown))).transpose()?,
+        refuse: (args.enforce_limits == Some(LimitMode::Refuse)).then(Limits::default),
+        decoder: codec::decoder(args.format(), &args.decode_options(record_bytes)).map_err(|e| anyhow!(e))?,
+        records: Records::default(),
+        args,
+        producer,
+        shutdown,
+        meter,
+        context,
+    };
+    let outcome = match source {
+        Some(source) => run.put_source(source),
+        None => run.put_files(),
+    };
+    run.end(outcome)
+}
+
+fn codec_buffer(record_bytes: u64) -> usize {
+    (record_bytes as usize).saturating_mul(LINE_FACTOR).saturating_add(2 << 20)
+}
+
+fn open_stream(system: &System, path: &std::path::Path, create: Option<u32>) -> anyhow::Result<Stream> {
+    match (Stream::open(system, path), create) {
+        (Err(StreamError::NotFound { .. }), Some(shards)) => {
+            let new = NewStream { shards, ..NewStream::default() };
+            match Stream::create(system, path, &new) {
+                // Somebody else was faster: that is the stream, then.
+                Err(StreamError::Exists { .. }) => Ok(Stream::open(system, path)?),
+                other => other.with_context(|| stream_name::context(path)),
+            }
+        }
+        (Err(StreamError::NotFound { .. }), None) => Err(stream_name::unknown(path)),
+        (other, _) => other.with_context(|| stream_name::context(path)),
+    }
+}
+
+/// One run.
+pub(super) struct Run {
+    pub(super) args: Args,
+    pub(super) producer: Producer,
+    pub(super) rejects: Rejects,
+    pub(super) shutdown: &'static Shutdown,
+    pub(super) meter: Meter,
+    decoder: Box<dyn Decode>,
+    records: Records,
+    refuse: Option<Limits>,
+    /// Standard output, where it was asked for and still has a reader.
+    out: Option<Stdout>,
+    context: String,
+}
+
+/// Where a named producer's input stands: how much of it was read, and a hash of that.
+#[derive(Default)]
+struct Place {
+    offset: u64,
+    hasher: Xxh3,
+}
+
+impl Place {
+    fn advance(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.offset += bytes.len() as u64;
+    }
+
+    /// A mark for the producer: the offset, the hash, and how the input was read.
+    fn mark(&self, reading: u64) -> String {
+        format!("input {} {:032x} {reading:016x}", self.offset, self.hasher.digest128())
+    }
+}
+
+/// A mark as an earlier run left it.
+struct Stored {
+    offset: u64,
+    hash: u128,
+    reading: u64,
+}
+
+fn parse_mark(mark: &[u8]) -> Option<Stored> {
+    let mut words = std::str::from_utf8(mark).ok()?.split(' ');
+    if words.next()? != "input" {
+        return None;
+    }
+    Some(Stored {
+        offset: words.next()?.parse().ok()?,
+        hash: u128::from_str_radix(words.next()?, 16).ok()?,
+        reading: u64::from_str_radix(words.next()?, 16).ok()?,
+    })
+}
+
+impl Run {
+    /// Stores standard input, or files one after the other.
+    fn put_source(&mut self, mut source: Source) -> anyhow::Result<()> {
+        let mut place = Place::default();
+        if let Some(name) = self.args.producer.clone() {
+            let resume = self.producer.claim(&name).with_context(|| self.context.clone())?;
+            if self.args.producer_position.is_some() {
+                self.producer.rewind();
+            } else if !resume.is_fresh() {
+                self.go_to(&mut source, &mut place, &name, &resume)?;
+            }
+        }
+        loop {
+            let filled = source.fill(Some(Duration::ZERO))?;
+            let filled = match filled {
+                // Nothing waits in the pipe: whoever reads the stream shall see what came so far.
+                Filled::TimedOut => {
+                    self.idle()?;
+                    source.fill(self.patience())?
+                }
+                filled => filled,
+            };
+            match filled {
+                Filled::TimedOut => {}
+                Filled::Interrupted => return Ok(()),
+                Filled::Data | Filled::Full => self.take(&mut source, &mut place, false)?,
+                Filled::Eof => {
+                    self.take(&mut source, &mut place, true)?;
+                    if !source.next_input()? {
+                        return Ok(());
+                    }
+                    if self.args.producer.is_some() {
+                        // What a later run has to hold in memory is of one input only.
+                        self.producer.sync_now().with_context(|| self.context.clone())?;
+                    }
+                    // A CSV file has a header of its own, and numbers begin anew.
+                    self.renew_decoder()?;
+                }
+            }
+            self.tick()?;
+        }
+    }
+
+    fn renew_decoder(&mut self) -> anyhow::Result<()> {
+        let record_bytes = self.producer.stream().manifest().record_bytes_max as usize;
+        self.decoder = codec::decoder(self.args.format(), &self.args.decode_options(record_bytes))
+            .map_err(|e| anyhow!(e))?;
+        Ok(())
+    }
+
+    /// Stores the whole records of the block.
+    fn take(&mut self, source: &mut Source, place: &mut Place, last: bool) -> anyhow::Result<()> {
+        let block = source.block();
+        if block.is_empty() {
+            return Ok(());
+        }
+        self.records.clear();
+        let decoded = self.decoder.decode(block, last, &mut self.records);
+        let used = decoded.as_ref().copied().unwrap_or(0);
+        if used == 0 && decoded.is_ok() && source.is_full() {
+            bail!("{}: a record is longer than the stream's limit and has no end", source.name());
+        }
+        let named = self.args.producer.is_some();
+        if named {
+            place.advance(&block[..used]);
+        }
+        let mark = if named { place.mark(self.args.reading()) } else { String::new() };
+        self.store(source.name(), block, mark.as_bytes())?;
+        decoded.with_context(|| source.name().to_owned())?;
+        self.pass(&block[..used])?;
+        source.consume(used);
+        Ok(())
+    }
+
+    /// Stores what was decoded of `block`; deals with what was refused.
+    pub(super) fn store(&mut self, input: &str, block: &[u8], mark: &[u8]) -> anyhow::Result<()> {
+        let mut records = std::mem::take(&mut self.records);
+        let fatal = if self.rejects.is_fatal() { records.refused.first().cloned() } else { None };
+        if let Some(refused) = &fatal {
+            records.truncate(refused.after);
+        }
+        let outcome = self.store_records(input, block, &mut records, mark);
+        self.meter.add(records.len() as u64, records.ends.last().map_or(0, |&end| u64::from(end)));
+        if fatal.is_none() {
+            for (i, refused) in records.refused.iter().enumerate() {
+                let raw = records.refused_raw(block, i);
+                self.rejects.keep(input, refused.number, &refused.reason, raw, None, refused.raw_in_arena);
+            }
+            self.rejects.flush(false)?;
+        }
+        self.records = records;
+        outcome?;
+        match fatal {
+            Some(refused) => Err(anyhow!("{input}: record {}: {}", refused.number, refused.reason))
+                .hint("kput --on-error reject, which keeps such records and stores the others"),
+            None => Ok(()),
+        }
+    }
+
+    fn store_records(
+        &mut self,
+        input: &str,
+        block: &[u8],
+        records: &mut Records,
+        mark: &[u8],
+    ) -> anyhow::Result<()> {
+        if self.args.producer_position.is_some() {
+            return self.store_positioned(input, block, records);
+        }
+        if let Some(limits) = &mut self.refuse {
+            let now = self.producer.stream().system().clock.boot_us();
+            let over = self.producer.over_limit(limits, now, block, records);
+            for i in &over {
+                let key = records.key(block, *i).and_then(|key| std::str::from_utf8(key).ok());
+                let reason = "ProvisionedThroughputExceededException: the rate of its shard is used up";
+                self.rejects.keep(input, *i as u64 + 1, reason, records.payload(block, *i), key, false);
+            }
+            if !over.is_empty() && self.rejects.is_fatal() {
+                bail!("{input}: the rate of a shard is used up (ProvisionedThroughputExceededException)");
+            }
+            records.retain(|i| over.binary_search(&i).is_err());
+        }
+        self.producer.put_marked(block, records, mark).with_context(|| self.context.clone())
+    }
+
+    fn store_positioned(&mut self, input: &str, block: &[u8], records: &Records) -> anyhow::Result<()> {
+        let mut positions = Vec::with_capacity(records.len());
+        for i in 0..records.len() {
+            let text = records.position(block, i).unwrap_or_default();
+            let position =
+                std::str::from_utf8(text).ok().and_then(|text| text.trim_matches('"').parse().ok());
+            let Some(position) = position else {
+                bail!(
+                    "{input}: the position `{}` is not a whole number; only such can say where a producer stands",
+                    report::printable(&String::from_utf8_lossy(text))
+                );
+            };
+            positions.push(position);
+        }
+        let out_of_order =
+            self.producer.put_positioned(block, records, &positions).with_context(|| self.context.clone())?;
+        for i in out_of_order {
+            let reason = format!("its position {} is not above the one before it", positions[i]);
+            if self.rejects.is_fatal() {
+                bail!("{input}: a record is out of order: {reason}");
+            }
+            let key = records.key(block, i).and_then(|key| std::str::from_utf8(key).ok());
+            self.rejects.keep(input, positions[i], &reason, records.payload(block, i), key, false);
+        }
+        self.rejects.flush(false)
+    }
+
+    /// Goes to where an earlier run of the same producer stood, making sure that this is the same input.
+    fn go_to(
+        &mut self,
+        source: &mut Source,
+        place: &mut Place,
+        name: &str,
+        resume: &Resume,
+    ) -> anyhow::Result<()> {
+        let foreign = || anyhow!("producer `{name}` was used for something other than this kind of input");
+        let reading = self.args.reading();
+        let marks = [&resume.begin, &resume.end].map(|(ordinal, mark)| {
+            if *ordinal == 0 && mark.is_empty() {
+                Some(Stored { offset: 0, hash: Xxh3::new().digest128(), reading })
+            } else {
+                parse_mark(mark)
+            }
+        });
+        let [Some(begin), Some(end)] = marks else {
+            return Err(foreign()).hint("kput --producer with another name");
+        };
+        if begin.reading != reading || end.reading != reading {
+            return Err(anyhow!("producer `{name}` read this input with other options for format or key"))
+                .hint("kput with the options of the first run, or --producer with another name");
+        }
+        // All before the begin mark is stored: it is only read, to see that it is the same.
+        let mut number = 0;
+        while place.offset < begin.offset {
+            self.read_more(source, place, begin.offset, name)?;
+            let left = (begin.offset - place.offset) as usize;
+            let block = &source.block()[..left.min(source.block().len())];
+            self.records.clear();
+            let used = self.decoder.decode(block, false, &mut self.records)?;
+            // The mark stands behind a whole record, or at the end of an input.
+            let used = if used == 0 && (block.len() == left || source.is_at_end()) {
+                self.decoder.decode(block, true, &mut self.records)?
+            } else {
+                used
+            };
+            number += self.records.len() as u64;
+            let block = source.block()[..used].to_vec();
+            place.advance(&block);
+            source.consume(used);
+            self.pass(&block)?;
+        }
+        let differs = || {
+            Err(anyhow!(
+                "the input differs from what producer `{name}` has stored of it ({} records, {} bytes): nothing was \
+                 stored",
+                resume.end.0,
+                end.offset
+            ))
+            .hint("kput --producer with another name, if this is another input")
+        };
+        if place.hasher.digest128() != begin.hash || number != resume.begin.0 {
+            return differs();
+        }
+        // From there to the end mark some is stored and some is not. It is small, and it is read whole before any of
+        // it is stored, because only then is it known to be the same.
+        let mut window = Vec::new();
+        let mut ahead = Place { offset: place.offset, hasher: place.hasher.clone() };
+        while ahead.offset < end.offset {
+            self.read_more(source, &ahead, end.offset, name)?;
+            let left = (end.offset - ahead.offset) as usize;
+            let block = &source.block()[..left.min(source.block().len())];
+            window.extend_from_slice(block);
+            ahead.advance(block);
+            let used = block.len();
+            source.consume(used);
+        }
+        if ahead.hasher.digest128() != end.hash {
+            return differs();
+        }
+        let mut at = 0;
+        while at < window.len() {
+            self.records.clear();
+            let rest = &window[at..];
+            let last = source.is_at_end();
+            let used = self.decoder.decode(rest, last, &mut self.records)?;
+            if used == 0 {
+                bail!("the input cannot be cut where producer `{name}` had cut it");
+            }
+            place.advance(&rest[..used]);
+            let mark = place.mark(reading);
+            let input = source.name().to_owned();
+            self.store(&input, rest, mark.as_bytes())?;
+            self.pass(&window[at..at + used])?;
+            at += used;
+        }
+        Ok(())
+    }
+
+    /// Reads on, towards a place that an earlier run has reached.
+    fn read_more(&mut self, source: &mut Source, place: &Place, aim: u64, name: &str) -> anyhow::Result<()> {
+        let short = || {
+            Err(anyhow!(
+                "the input ends after {} bytes, and producer `{name}` had stored {aim} bytes of it: it is not the \
+                 same input",
+                place.offset
+            ))
+            .hint("kput --producer with another name, if this is another input")
+        };
+        loop {
+            match source.fill(None)? {
+                Filled::Data | Filled::Full => return Ok(()),
+                Filled::TimedOut => {}
+                Filled::Interrupted => return Err(self.interrupted()),
+                Filled::Eof if !source.block().is_empty() => return Ok(()),
+                Filled::Eof => {
+                    if !source.next_input()? {
+                        return short();
+                    }
+                    self.renew_decoder()?;
+                }
+            }
+        }
+    }
+
+    pub(super) fn interrupted(&self) -> anyhow::Error {
+        match self.shutdown.check() {
+            Err(interrupted) => interrupted.into(),
+            Ok(()) => anyhow!("interrupted"),
+        }
+    }
+
+    /// Each file is one record.
+    fn put_files(&mut self) -> anyhow::Result<()> {
+        let limit = self.producer.stream().manifest().record_bytes_max;
+        let mut place = Place::default();
+        for (i, path) in self.args.files.clone().iter().enumerate() {
+            self.shutdown.check()?;
+            let shown = path.display().to_string();
+            let length = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?.len();
+            self.records.clear();
+            let key = self.args.key.key_value.clone();
+            let key_bytes = key.as_ref().map_or(0, String::len);
+            if length + key_bytes as u64 > limit {
+                let reason =
+                    format!("it has {length} bytes, and a record of this stream has at most {limit}");
+                if self.rejects.is_fatal() {
+                    bail!("{shown}: {reason}");
+                }
+                self.rejects.keep(&shown, i as u64 + 1, &reason, &[], key.as_deref(), true);
+                continue;
+            }
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+            self.records.push_whole(bytes.len(), key.as_deref());
+            place.advance(&bytes);
+            let mark = place.mark(self.args.reading());
+            self.store(&shown, &bytes, mark.as_bytes())?;
+            self.pass(&bytes)?;
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    /// How long to wait for input.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let now = self.producer.stream().system().clock.boot_us();
+        self.producer.deadline_us().map(|deadline| Duration::from_micros((deadline - now).max(0) as u64))
+    }
+
+    /// There is nothing to read for the moment: what came so far becomes visible, and is acknowledged.
+    pub(super) fn idle(&mut self) -> anyhow::Result<()> {
+        self.producer.flush().with_context(|| self.context.clone())?;
+        if self.producer.is_syncing() {
+            self.producer.wait().with_context(|| self.context.clone())?;
+        }
+        self.tick()?;
+        if let Some(out) = &mut self.out
+            && let Err(error) = out.flush()
+        {
+            self.lost_reader(error)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs if it is time, and prints what has been acknowledged.
+    pub(super) fn tick(&mut self) -> anyhow::Result<()> {
+        self.producer.tick().with_context(|| self.context.clone())?;
+        self.acknowledge()
+    }
+
+    fn acknowledge(&mut self) -> anyhow::Result<()> {
+        if !self.args.ack {
+            return Ok(());
+        }
+        let acks: Vec<_> = self.producer.take_acks().collect();
+        let mut lines = String::new();
+        for ack in &acks {
+            if let Some(sequence) = self.producer.sequence(ack) {
+                use std::fmt::Write as _;
+                let _ = writeln!(
+                    lines,
+                    "{{\"number\":{},\"shardId\":\"{}\",\"sequenceNumber\":\"{sequence}\"}}",
+                    ack.number, ack.shard
+                );
+            }
+        }
+        self.print(lines.as_bytes())
+    }
+
+    /// Passes input through, where that was asked for.
+    fn pass(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        if self.args.tee { self.print(bytes) } else { Ok(()) }
+    }
+
+    fn print(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        match out.write_all(bytes) {
+            Ok(()) => Ok(()),
+            Err(error) => self.lost_reader(error),
+        }
+    }
+
+    /// Storing goes on when nobody reads what is printed about it.
+    fn lost_reader(&mut self, error: std::io::Error) -> anyhow::Result<()> {
+        if output::is_closed(&error) {
+            self.out = None;
+            return Ok(());
+        }
+        Err(error).context("cannot write to standard output")
+    }
+
+    /// The last steps of every run, also of one that failed: what was read before the failure is stored.
+    fn end(mut self, outcome: anyhow::Result<()>) -> anyhow::Result<Outcome> {
+        let finished = self.finish();
+        let written = self.producer.written();
+        self.meter.finish();
+        if let Some((text, hint)) = self.rejects.summary()
+            && !(self.args.common.quiet && self.args.on_error.on_error == Some(OnError::Skip))
+        {
+            report::say(PROGRAM, &report::printable(&text), hint.as_deref());
+        }
+        match (outcome, finished) {
+            (Err(error), Ok(())) => {
+                let stored = match self.args.sync {
+                    Sync::None => "written",
+                    _ => "stored",
+                };
+                let already = written.skipped;
+                Err(error.context(format!("{} records {stored} before this", written.records + already)))
+            }
+            (Err(error), Err(_)) | (Ok(()), Err(error)) => Err(error),
+            (Ok(()), Ok(())) => {
+                self.shutdown.check().map_err(|interrupted: Interrupted| anyhow::Error::from(interrupted))?;
+                Ok(if self.rejects.count() > 0 { Outcome::Refused } else { Outcome::Done })
+            }
+        }
+    }
+
+    fn finish(&mut self) -> anyhow::Result<()> {
+        self.producer.finish().with_context(|| self.context.clone())?;
+        self.rejects.flush(true)?;
+        self.acknowledge()?;
+        if let Some(out) = &mut self.out
+            && let Err(error) = out.flush()
+        {
+            self.lost_reader(error)?;
+        }
+        Ok(())
+    }
+}

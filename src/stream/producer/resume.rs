@@ -1,0 +1,201 @@
+//! Named producers: what an earlier run stored, and how a later one goes on without storing it twice.
+//!
+//! Every frame carries the ordinal of its last record in the source, and two marks of the source: the *begin* mark,
+//! behind which everything was durable in all shards when the frame was written, and the *end* mark, up to which
+//! records may be in the frame. A later run
+//!
+//! 1. claims the name in every open shard, which fences earlier runs and reads where they stood there;
+//! 2. goes to the begin mark of the furthest frame: all before it is stored;
+//! 3. from there to the end mark, leaves out each record whose ordinal is not above the highest ordinal stored in the
+//!    shard that owns its hash key, because within a shard records were stored in the source's order;
+//! 4. goes on as usual.
+//!
+//! This holds across splits and merges because a shard's children begin with what it knew, hash key range by range.
+
+use crate::hash::{HashKey, HashRange};
+use crate::log::{Claim, ProducerState};
+use crate::record::{POSITION_BYTES_MAX, Provenance};
+
+use super::super::error::{Error, InShard};
+use super::Producer;
+
+/// The longest mark: two of them and their ordinals go into a frame.
+pub const MARK_BYTES_MAX: usize = POSITION_BYTES_MAX / 2 - 32;
+
+/// A place in the source: how many records come before it, and the caller's own note.
+pub type Mark = (u64, Vec<u8>);
+
+/// What earlier runs of a producer stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// All before this place is stored.
+    pub begin: Mark,
+    /// Nothing behind this place is stored.
+    pub end: Mark,
+    /// This run.
+    pub epoch: u64,
+}
+
+impl Resume {
+    /// Whether there was no earlier run that stored anything.
+    pub fn is_fresh(&self) -> bool {
+        self.end.0 == 0
+    }
+}
+
+/// A producer with a name.
+#[derive(Debug)]
+pub(super) struct Named {
+    name: String,
+    seed: u64,
+    epoch: u64,
+    /// Up to this ordinal everything is stored.
+    begin: u64,
+    /// Highest ordinal stored per part of the hash key space; looked at up to `end` only.
+    stored: Vec<(HashRange, u64)>,
+    end: u64,
+    /// Where the source stands behind the records that are being put.
+    pub(super) ahead: Mark,
+    /// Where it stands behind the records that have been put whole.
+    pub(super) at: Mark,
+    /// Behind this everything is durable.
+    durable: Mark,
+    /// The same, once the sync that goes on has ended.
+    syncing: Mark,
+}
+
+impl Named {
+    /// Whether an earlier run stored the record with this ordinal.
+    pub(super) fn is_stored(&self, ordinal: u64, hash: HashKey) -> bool {
+        ordinal <= self.begin
+            || ordinal <= self.end
+                && self.stored.iter().any(|(range, last)| range.contains(hash) && ordinal <= *last)
+    }
+
+    /// Where a record without a key goes: even over the hash key space, and the same in every run.
+    pub(super) fn spread(&self, ordinal: u64) -> HashKey {
+        let high = mix(self.seed.wrapping_add(ordinal));
+        HashKey((u128::from(high) << 64) | u128::from(mix(high)))
+    }
+
+    /// What goes with a frame whose last record has this ordinal.
+    pub(super) fn provenance(&self, ordinal: u64) -> Provenance {
+        Provenance {
+            producer: self.name.clone(),
+            epoch: self.epoch,
+            ordinal,
+            position: encode(&self.durable, &self.ahead),
+        }
+    }
+
+    /// A sync begins, with all that was put up to the last mark written.
+    pub(super) fn begin(&mut self) {
+        self.syncing = self.at.clone();
+    }
+
+    /// The sync has ended.
+    pub(super) fn end(&mut self) {
+        self.durable = self.syncing.clone();
+    }
+}
+
+/// `splitmix64`'s finisher: every bit of the input changes every bit of the output.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+/// A position: `begin ordinal`, `begin mark`, `end ordinal`, `end mark` as text and hexadecimal, one blank between:
+/// it is for people too, who look at it with `kshard`.
+fn encode(begin: &Mark, end: &Mark) -> Vec<u8> {
+    let mut out = String::new();
+    for (ordinal, mark) in [begin, end] {
+        debug_assert!(mark.len() <= MARK_BYTES_MAX);
+        out.push_str(&ordinal.to_string());
+        out.push(' ');
+        out.push_str(&String::from_utf8_lossy(mark));
+        out.push('\n');
+    }
+    out.into_bytes()
+}
+
+fn decode(position: &[u8]) -> Option<(Mark, Mark)> {
+    let text = std::str::from_utf8(position).ok()?;
+    let mut marks = text.lines().map(|line| {
+        let (ordinal, mark) = line.split_once(' ')?;
+        Some((ordinal.parse().ok()?, mark.as_bytes().to_vec()))
+    });
+    Some((marks.next()??, marks.next()??))
+}
+
+/// Claims `name` in every open shard.
+pub(super) fn claim(producer: &mut Producer, name: &str) -> Result<Resume, Error> {
+    let mut epoch = 0;
+    // Every shard must be claimed with one epoch, above all that were. Another run that claims at the same time makes
+    // a shard answer with one that is not lower: then all are claimed again, with a higher one.
+    let states = 'again: loop {
+        epoch += 1;
+        let mut states: Vec<ProducerState> = Vec::new();
+        let mut i = 0;
+        while i < producer.slots.len() {
+            let shard = producer.slots[i].shard;
+            let answer = match producer.writer(i) {
+                Ok(writer) => writer.claim(name, epoch),
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(Claim::Taken(before)) => states.extend(before),
+                Ok(Claim::Later(later)) => {
+                    epoch = later;
+                    continue 'again;
+                }
+                Err(crate::log::Error::Closed(_)) => {
+                    producer.resettle()?;
+                    continue 'again;
+                }
+                Err(error) => return Err(error).in_shard(shard),
+            }
+            producer.slots[i].dirty = true;
+            i += 1;
+        }
+        break states;
+    };
+    let furthest = states.iter().max_by_key(|state| state.last.ordinal);
+    let marks = match furthest {
+        Some(state) if state.last.ordinal > 0 => decode(&state.last.position).ok_or_else(|| {
+            Error::Invalid(format!(
+                "producer `{name}` left a position that is not of this program's kind: choose another name"
+            ))
+        })?,
+        _ => ((0, Vec::new()), (0, Vec::new())),
+    };
+    let (begin, end) = marks;
+    producer.named = Some(Named {
+        name: name.to_owned(),
+        seed: name.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte))),
+        epoch,
+        stored: states.iter().map(|state| (state.range, state.last.ordinal)).collect(),
+        end: end.0.max(furthest.map_or(0, |state| state.last.ordinal)),
+        begin: begin.0,
+        ahead: begin.clone(),
+        at: begin.clone(),
+        durable: begin.clone(),
+        syncing: begin.clone(),
+    });
+    Ok(Resume { begin, end, epoch })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_survive() {
+        let (begin, end) = ((7, b"100 abc".to_vec()), (9, Vec::new()));
+        assert_eq!(decode(&encode(&begin, &end)), Some((begin, end)));
+        assert_eq!(decode(b"x"), None);
+        assert_eq!(decode(b"1 a\n"), None);
+    }
+}
