@@ -43,7 +43,7 @@ pub use checkpoint::Checkpoint;
 pub use consumer::{
     Bookmark, Committed, Consumer, ConsumerState, Failure, Reservation, Sample, ShardState, WorkerNote,
 };
-pub use cursor::{Place, ShardCursor};
+pub use cursor::{Place, ShardCursor, Step};
 pub use error::Error;
 pub(crate) use error::InShard;
 pub use lease::{Assignment, FAILOVER_DEFAULT, Progress, Worker};

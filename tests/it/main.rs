@@ -4,6 +4,8 @@
 mod docs;
 /// How a program ends: signals, closed pipes, a stuck reader, wrong usage.
 mod ending;
+/// Named consumers: checkpoints, leases, commands, bookmarks.
+mod consumer;
 /// Streams written through the library.
 mod fixture;
 /// kget follows a stream through rolls, splits and merges.

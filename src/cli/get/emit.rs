@@ -38,7 +38,6 @@ pub(super) struct Emitter {
     /// How many records may still be written.
     left: u64,
     chunk: Vec<u8>,
-    begun: bool,
 }
 
 /// How far a frame was written.
@@ -77,7 +76,6 @@ impl Emitter {
             magic: deaggregate.then(|| Finder::new(&kpl::MAGIC)),
             left: limit.unwrap_or(u64::MAX),
             chunk: Vec::with_capacity(CHUNK_BYTES),
-            begun: false,
         })
     }
 
@@ -86,15 +84,29 @@ impl Emitter {
         self.left == 0
     }
 
-    /// Writes what stands before the first record, once: a header is there even where records are not.
-    pub(super) fn begin(&mut self, out: &mut dyn Sink) -> io::Result<()> {
-        if !self.begun {
-            self.begun = true;
-            self.encoder.begin(&mut self.chunk);
-            out.write_all(&self.chunk)?;
-            self.chunk.clear();
+    /// Writes what stands before the first record, and answers how many bytes that are: a header is there even where
+    /// records are not.
+    pub(super) fn begin(&mut self, out: &mut dyn Sink) -> io::Result<u64> {
+        self.encoder.begin(&mut self.chunk);
+        let bytes = self.chunk.len() as u64;
+        out.write_all(&self.chunk)?;
+        self.chunk.clear();
+        Ok(bytes)
+    }
+
+    /// Whether aggregates are taken apart.
+    pub(super) fn deaggregates(&self) -> bool {
+        self.magic.is_some()
+    }
+
+    /// Appends one record, if one more is wanted.
+    pub(super) fn encode(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> bool {
+        let wanted = self.left > 0;
+        if wanted {
+            self.left -= 1;
+            self.encoder.encode(record, out);
         }
-        Ok(())
+        wanted
     }
 
     /// Writes the records of a frame, those behind `after` in their aggregate only.
