@@ -283,10 +283,8 @@ pub(crate) struct Machine(Arc<Mutex<State>>);
 impl Machine {
     /// A machine with one empty directory, `/s`.
     pub(crate) fn new() -> Self {
-        let names = BTreeMap::from([
-            (PathBuf::from("/"), Entry::Directory),
-            (PathBuf::from("/s"), Entry::Directory),
-        ]);
+        let names =
+            BTreeMap::from([(PathBuf::from("/"), Entry::Directory), (PathBuf::from("/s"), Entry::Directory)]);
         Self(Arc::new(Mutex::new(State {
             inodes: BTreeMap::new(),
             durable_names: names.clone(),
@@ -381,10 +379,9 @@ impl Machine {
             state.durable_names.insert(path.to_owned(), Entry::File(inode));
             inode
         });
-        state.inodes.insert(
-            inode,
-            Inode { live: bytes.to_vec(), durable: bytes.to_vec(), dirty: Vec::new() },
-        );
+        state
+            .inodes
+            .insert(inode, Inode { live: bytes.to_vec(), durable: bytes.to_vec(), dirty: Vec::new() });
     }
 }
 

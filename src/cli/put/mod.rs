@@ -1,5 +1,6 @@
 //! `kput`: what can be typed, and what is meant by it.
 
+mod ahead;
 mod page;
 mod rejects;
 mod run;
