@@ -47,4 +47,6 @@ pub mod stream;
 pub mod sys;
 
 #[cfg(not(target_pointer_width = "64"))]
-compile_error!("kpipe counts bytes and records in u64 and holds them in usize: it is built for 64-bit targets only");
+compile_error!(
+    "kpipe counts bytes and records in u64 and holds them in usize: it is built for 64-bit targets only"
+);

@@ -239,8 +239,7 @@ impl Consumer {
         let system = stream.system().clone();
         let dir = Self::dir_of(stream, name);
         let path = dir.join(LOCK_NAME);
-        let locks =
-            system.disk.locks(&path).map_err(|source| Error::Io { doing: "open", path, source })?;
+        let locks = system.disk.locks(&path).map_err(|source| Error::Io { doing: "open", path, source })?;
         Ok(Self {
             system,
             stream: stream.path().to_owned(),
@@ -380,7 +379,8 @@ impl Consumer {
 
     /// Refuses while somebody reads for it.
     fn refuse_busy(&self, state: &ConsumerState) -> Result<(), Error> {
-        match state.workers.iter().find(|(id, _)| super::lease::is_held(&self.system, &self.worker_path(id))) {
+        match state.workers.iter().find(|(id, _)| super::lease::is_held(&self.system, &self.worker_path(id)))
+        {
             Some((_, worker)) => Err(Error::ConsumerBusy { name: self.name.clone(), pid: worker.pid }),
             None => Ok(()),
         }
@@ -474,9 +474,7 @@ fn begin(stream: &Stream, start: Start) -> Result<BTreeMap<u32, ShardState>, Err
     let mut shards = BTreeMap::new();
     for info in &stream.manifest().shards {
         let checkpoint = match place_of(info)? {
-            Some(place) => {
-                Checkpoint::Index { index: ShardCursor::open(stream, info, place)?.next_index() }
-            }
+            Some(place) => Checkpoint::Index { index: ShardCursor::open(stream, info, place)?.next_index() },
             None => Checkpoint::ShardEnd,
         };
         shards.insert(info.shard, ShardState::at(checkpoint));

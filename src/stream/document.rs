@@ -45,10 +45,7 @@ pub(super) fn decode<T: DeserializeOwned>(
         return Err(damaged(format!("is not a {kind}")));
     }
     if head.version > version {
-        return Err(Error::Newer {
-            path: path.to_owned(),
-            what: format!("{kind} version {}", head.version),
-        });
+        return Err(Error::Newer { path: path.to_owned(), what: format!("{kind} version {}", head.version) });
     }
     if crc32c(body) != head.crc32c {
         return Err(damaged("is damaged: its checksum does not hold".to_owned()));

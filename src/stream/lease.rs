@@ -13,9 +13,9 @@
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,9 +23,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::checkpoint::Checkpoint;
-use super::consumer::{
-    Bookmark, Consumer, ConsumerState, Failure, Reservation, ShardState, WorkerNote,
-};
+use super::consumer::{Bookmark, Consumer, ConsumerState, Failure, Reservation, ShardState, WorkerNote};
 use super::error::Error;
 use super::manifest::Manifest;
 use crate::record::ShardId;
@@ -264,7 +262,9 @@ impl Worker {
     /// Whether a worker whose lock is held has given no heartbeat for too long. What it runs is killed then.
     fn has_stopped(&mut self, id: &str) -> bool {
         let system = self.consumer.system();
-        let Ok(bytes) = system.disk.read(&self.consumer.worker_path(id), 4 * BEAT_BYTES) else { return false };
+        let Ok(bytes) = system.disk.read(&self.consumer.worker_path(id), 4 * BEAT_BYTES) else {
+            return false;
+        };
         // Overwritten while it was read.
         let Ok(heartbeat) = serde_json::from_slice::<Heartbeat>(&bytes) else { return false };
         let (_, since) = match self.seen.get(id) {
@@ -296,7 +296,8 @@ impl Worker {
 
     /// Takes free shards, or says which to hand back.
     fn share(&mut self, state: &mut ConsumerState, manifest: &Manifest, found: &mut Assignment) {
-        let ready: Vec<u32> = state.shards.keys().copied().filter(|&s| is_ready(state, manifest, s)).collect();
+        let ready: Vec<u32> =
+            state.shards.keys().copied().filter(|&s| is_ready(state, manifest, s)).collect();
         let owner = |state: &ConsumerState, shard: u32| state.shards[&shard].owner.clone();
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for (id, worker) in &state.workers {

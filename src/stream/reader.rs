@@ -432,7 +432,9 @@ impl StreamReader {
             Order::Shard | Order::Turns => {
                 let over = self.order == Order::Turns && self.turn >= TURN_FRAMES;
                 let first = self.at + usize::from(over);
-                Ok((0..count).map(|n| (first + n) % count).find(|&i| !self.active[i].idle && !self.active[i].held))
+                Ok((0..count)
+                    .map(|n| (first + n) % count)
+                    .find(|&i| !self.active[i].idle && !self.active[i].held))
             }
             Order::Arrival => {
                 let mut best: Option<(i64, usize)> = None;

@@ -45,7 +45,8 @@ fn goes_on_where_it_was() {
     wd.sh("kget clicks --consumer late").expect_stdout("e\n");
     wd.sh("kget clicks --consumer one -n 1; kget clicks --consumer one").expect_stdout("e\n");
     wd.sh("kget clicks --consumer no/name").fails();
-    wd.sh("kget clicks --consumer new --from at:49593949378240586316257100632041325623571072533185691922").fails();
+    wd.sh("kget clicks --consumer new --from at:49593949378240586316257100632041325623571072533185691922")
+        .fails();
 }
 
 #[test]
@@ -73,7 +74,8 @@ fn a_limit_stops_inside_an_aggregate_too() {
     for line in ["w\n", "x\n", "y\n", "z\n", ""] {
         wd.sh("kget clicks --consumer c -n 1 | cat").expect_stdout(line);
     }
-    let exec = "kget clicks --consumer e --exec 'cat; echo -' --batch-size 2 --template '{subseq}{payload}\\n'";
+    let exec =
+        "kget clicks --consumer e --exec 'cat; echo -' --batch-size 2 --template '{subseq}{payload}\\n'";
     wd.sh(exec).expect_stdout("w\n0x\n-\n1y\n2z\n-\n");
 }
 
@@ -113,7 +115,8 @@ fn a_command_commits_by_exiting_0() {
     wd.sh("kget clicks --consumer c --exec cat").expect_stdout("");
     source.put(0, &["d", "e"]);
     // It fails twice on `d e`, which comes again.
-    let script = "kget clicks --consumer c --exec 'cat >> seen; test $KPIPE_ATTEMPT -ge 3' --max-backoff 10ms";
+    let script =
+        "kget clicks --consumer c --exec 'cat >> seen; test $KPIPE_ATTEMPT -ge 3' --max-backoff 10ms";
     let done = wd.sh(script).ok();
     assert_eq!(lines(&wd, "seen"), ["d", "e", "d", "e", "d", "e"]);
     assert_eq!(done.stderr.lines().count(), 2, "{}", done.stderr);
@@ -123,7 +126,8 @@ fn a_command_commits_by_exiting_0() {
                   test $KPIPE_FIRST_SEQUENCE = $KPIPE_LAST_SEQUENCE'";
     let said = format!("{} shardId-000000000000 c 1\n", wd.join("clicks").display());
     wd.sh(script).expect_stdout(&said).expect_stderr("");
-    wd.sh("kget clicks --consumer csv --exec cat -o csv --batch-size 4 | grep -c partition").expect_stdout("2\n");
+    wd.sh("kget clicks --consumer csv --exec cat -o csv --batch-size 4 | grep -c partition")
+        .expect_stdout("2\n");
 }
 
 #[test]
@@ -303,7 +307,8 @@ fn a_bookmark_is_committed_or_its_time_is_up() {
     assert!(done.stderr.contains("the bookmark is stale: shardId-000000000000 was handed out again"));
     wd.sh("kget clicks --consumer c --commit again; kget clicks --consumer c").expect_stdout("");
     wd.sh("kget clicks --consumer other --commit again").fails();
-    wd.sh("kget clicks --consumer c --bookmark none; kget clicks --consumer c --commit none").expect_stdout("");
+    wd.sh("kget clicks --consumer c --bookmark none; kget clicks --consumer c --commit none")
+        .expect_stdout("");
 }
 
 #[test]
@@ -323,4 +328,45 @@ fn what_retention_took_is_told_once() {
     let done = wd.sh("kget clicks --consumer c | cat; exit 0").done().expect_stdout("d\n");
     assert!(done.stderr.contains("missed records 1 to 2"), "{}", done.stderr);
     wd.sh("kget clicks --consumer c").expect_stdout("").expect_stderr("");
+}
+
+#[test]
+fn consumers_can_be_looked_at() {
+    let wd = Workdir::new();
+    let mut source = Source::create(&wd, "clicks", 1);
+    source.put(0, &["a", "b", "c"]);
+    wd.sh("kshard consumers clicks")
+        .expect_stdout("CONSUMER  SHARDS  DONE  WORKERS  BEHIND  AGE  COMMITTED\n");
+    wd.sh("kget clicks --consumer c -n 1 | cat").expect_stdout("a\n");
+    let list = wd.sh("kshard consumers clicks").ok();
+    let row: Vec<&str> = list.lines()[1].split_whitespace().collect();
+    assert_eq!(row[..5], ["c", "1", "0", "0", "2"], "{}", list.text());
+    let one = wd.sh("kshard consumers clicks c").ok();
+    assert!(one.lines()[1].starts_with("shardId-000000000000      -       2"), "{}", one.text());
+    assert!(wd.sh("kshard consumers clicks c --why").ok().text().contains("a lease: nobody reads it"));
+    wd.sh("kshard consumers clicks c --max-lag 1h").ok();
+    wd.sh("kshard check clicks").ok();
+    wd.sh("kshard consumers clicks --max-lag 0").done().expect_status(1);
+    let json = wd.sh("kshard consumers clicks c -o json").ok();
+    assert!(json.text().contains(r#""RecordsBehind": 2"#), "{}", json.text());
+    source.stream.split(ShardId(0), None).unwrap();
+    let why = wd.sh("kshard consumers clicks c --why").ok();
+    assert!(why.lines()[2].ends_with("its parent shardId-000000000000"), "{}", why.text());
+    // Somebody is at work, and fails at it.
+    let kget = wd.sh("exec kget clicks --consumer c --exec 'exit 7' --max-backoff 50ms").spawn();
+    eventually("it fails", || {
+        wd.sh("kshard consumers clicks c --why")
+            .ok()
+            .text()
+            .contains("its command, which ended with exit status 7")
+    });
+    let busy = wd.sh("kshard consumers clicks c --reset latest").fails();
+    assert!(busy.stderr.contains(&format!("process {} reads for it", kget.id())), "{}", busy.stderr);
+    wd.sh("kshard consumers clicks c --delete").fails();
+    kget.signal("TERM");
+    kget.wait().expect_status(143);
+    wd.sh("kshard consumers clicks c --reset trim-horizon").expect_stdout("");
+    wd.sh("kget clicks --consumer c").expect_stdout("a\nb\nc\n");
+    wd.sh("kshard consumers clicks c --delete").expect_stdout("");
+    wd.sh("kshard consumers clicks c").fails();
 }

@@ -1,11 +1,11 @@
 //! Everything that is tested from outside, in one binary: each further one would link the whole library again.
 
+/// Named consumers: checkpoints, leases, commands, bookmarks.
+mod consumer;
 /// The pages in `man/` and the scripts in `completions/` are what the programs' own definitions render to.
 mod docs;
 /// How a program ends: signals, closed pipes, a stuck reader, wrong usage.
 mod ending;
-/// Named consumers: checkpoints, leases, commands, bookmarks.
-mod consumer;
 /// Streams written through the library.
 mod fixture;
 /// kget follows a stream through rolls, splits and merges.

@@ -127,7 +127,9 @@ impl FromStr for BatchSize {
         match text.parse() {
             Ok(0) => Err("it must be above zero".to_owned()),
             Ok(records) => Ok(Self { records, bytes: BATCH_BYTES }),
-            Err(_) => Ok(Self { records: u64::MAX, bytes: value::size_above_zero(text)?.min(BATCH_BYTES_MAX) }),
+            Err(_) => {
+                Ok(Self { records: u64::MAX, bytes: value::size_above_zero(text)?.min(BATCH_BYTES_MAX) })
+            }
         }
     }
 }

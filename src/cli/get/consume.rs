@@ -266,8 +266,7 @@ impl Consuming<'_> {
         let mut encoder = encoder(&self.args.format(), &options).map_err(anyhow::Error::msg)?;
         let step = cursor.step(&mut |frame, skip| {
             let take = frame.header.count as usize;
-            let delivery =
-                stream::Delivery { shard, shard_created_s: info.created_s(), frame, skip, take };
+            let delivery = stream::Delivery { shard, shard_created_s: info.created_s(), frame, skip, take };
             whole_records(&delivery, &mut *encoder, !self.args.no_deaggregate, entry.within, bytes)
         })?;
         let Step::Frame(found) = step else { return Ok(None) };

@@ -28,6 +28,7 @@ use crate::stream::{self, Bookmark, Consumer, Start, Stream, Until};
 use crate::sys::System;
 
 /// Reads a stream as the arguments say.
+#[expect(clippy::needless_pass_by_value, reason = "what every program's run looks like")]
 pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
     let path = args.stream.resolve()?;
     let shutdown = match args.consumer.exec {
@@ -51,7 +52,9 @@ pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
 /// Commits what was handed out for a bookmark.
 fn commit_bookmark(stream: &Stream, name: &str, file: &Path) -> anyhow::Result<Outcome> {
     let bookmark = Bookmark::read(stream.system(), file).context("bookmark")?;
-    Consumer::open(stream, name)?.commit(&bookmark).with_context(|| format!("bookmark {}", file.display()))?;
+    Consumer::open(stream, name)?
+        .commit(&bookmark)
+        .with_context(|| format!("bookmark {}", file.display()))?;
     Ok(Outcome::Done)
 }
 

@@ -71,6 +71,7 @@ commands! {
     Stats: stats,
     Delete: delete,
     Check: check,
+    Consumers: super::consumers,
     Snapshot: snapshot,
     Dump: dump,
     Load: load,
