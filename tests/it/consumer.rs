@@ -135,7 +135,7 @@ fn a_command_need_not_read_its_input() {
     let wd = Workdir::new();
     let source = Source::create(&wd, "clicks", 1);
     let line = "x".repeat(1000);
-    source.put(0, &[line.as_str(); 5000]);
+    source.put(0, &vec![line.as_str(); 5000]);
     wd.sh("kget clicks --consumer c --exec true").expect_stdout("").expect_stderr("");
     wd.sh("kget clicks --consumer c --exec cat").expect_stdout("");
     wd.sh("kget clicks --consumer d --exec cat --batch-size 100KiB | wc -c").expect_stdout("5005000\n");
