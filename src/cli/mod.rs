@@ -12,6 +12,7 @@ pub mod meter;
 pub mod output;
 pub mod put;
 pub mod report;
+pub mod shard;
 pub mod signal;
 pub mod stream_name;
 pub mod value;

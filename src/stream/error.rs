@@ -63,6 +63,9 @@ pub enum Error {
     /// The shard is closed.
     #[error("{0} is closed")]
     ShardClosed(ShardId),
+    /// Somebody needs the stream that was to be removed.
+    #[error("it is in use: {0}")]
+    InUse(String),
     /// A request that the stream's state does not allow.
     #[error("{0}")]
     Invalid(String),

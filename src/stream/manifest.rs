@@ -234,6 +234,9 @@ impl Manifest {
         if head.kpipe != "manifest" {
             return Err(damaged("is not a manifest"));
         }
+        if head.version == 0 {
+            return Err(damaged("is damaged: there is no version 0"));
+        }
         if head.version > VERSION {
             return Err(Refusal::Newer(format!("manifest version {}", head.version)));
         }
@@ -354,6 +357,8 @@ pub(crate) mod tests {
         let text = String::from_utf8(sample().encode().unwrap()).unwrap();
         let later = text.replace("\"version\":1", "\"version\":2");
         assert!(matches!(Manifest::decode(later.as_bytes()), Err(Refusal::Newer(_))));
+        let none = text.replace("\"version\":1", "\"version\":0");
+        assert!(matches!(Manifest::decode(none.as_bytes()), Err(Refusal::Damaged(_))));
         let mut hole = sample();
         hole.shards[1].starting_hash_key += 1;
         assert!(matches!(Manifest::decode(&hole.encode().unwrap()), Err(Refusal::Damaged(_))));

@@ -12,25 +12,35 @@
 //! Order is kept per partition key, across splits and merges too: a parent is synced and closed before a child takes a
 //! record, and readers finish the parents before the children.
 
+mod advise;
 mod cursor;
+mod delete;
 mod error;
 mod manifest;
 pub mod producer;
 mod reader;
 mod reshard;
 mod router;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod trim;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
+pub use advise::{Advice, COLD, Target, advise};
 pub use cursor::{Place, ShardCursor};
 pub use error::Error;
 pub(crate) use error::InShard;
 pub use manifest::{Closed, Compression, MANIFEST_NAME, Manifest, NewShard, Reshard, ShardInfo};
 pub use reader::{Delivery, Order, Polled, Start, StreamReader, Until};
 pub use router::Router;
+pub use stats::{Count, Extent, Load, PUT_PAYLOAD_UNIT_BYTES, ShardStats, extents};
+pub use trim::Freed;
 
 use crate::hash::HashRange;
 use crate::log::{self, LogDir, LogId, Roll};
@@ -54,8 +64,15 @@ pub const RECORD_BYTES_DEFAULT: u64 = 1 << 20;
 pub const SHARDS_MAX: u32 = 10_000;
 
 const LOCKS_NAME: &str = "locks";
+/// The directory of the named consumers.
+pub const CONSUMERS_NAME: &str = "consumers";
 /// The slot of the stream's own lock: whoever holds it may replace the manifest.
 const MANIFEST_SLOT: u64 = 0;
+
+/// The slot that every open writer of a shard holds shared. It is the log's: a test holds the two together.
+fn live_slot(shard: u32) -> u64 {
+    (1 << 33) + u64::from(shard)
+}
 
 /// What a new stream shall be.
 #[derive(Debug, Clone)]
@@ -74,6 +91,8 @@ pub struct NewStream {
     pub segment_bytes: u64,
     /// When segments roll by age.
     pub segment_age_us: i64,
+    /// The user's own.
+    pub tags: BTreeMap<String, String>,
 }
 
 impl Default for NewStream {
@@ -86,6 +105,7 @@ impl Default for NewStream {
             retain_bytes: None,
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             segment_age_us: SEGMENT_AGE_DEFAULT_US,
+            tags: BTreeMap::new(),
         }
     }
 }
@@ -146,7 +166,7 @@ impl Stream {
                 retain_bytes: new.retain_bytes,
                 segment_bytes: new.segment_bytes,
                 segment_age_us: new.segment_age_us,
-                tags: std::collections::BTreeMap::new(),
+                tags: new.tags.clone(),
                 next_shard: new.shards,
                 shards,
                 pending: None,
@@ -256,13 +276,34 @@ impl Stream {
         &mut self,
         work: impl FnOnce(&mut Self, &Arc<dyn Locks>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let locks = self.locked_for_change()?;
+        self.finish_pending(&locks)?;
+        // The lock ends with `locks`.
+        work(self, &locks)
+    }
+
+    /// Takes the stream's lock and looks at the manifest again. The lock ends with what is returned.
+    fn locked_for_change(&mut self) -> Result<Arc<dyn Locks>, Error> {
         let locks = self.locks()?;
         let path = self.path.join(LOCKS_NAME);
         locks.lock(MANIFEST_SLOT, true).map_err(|source| Error::Io { doing: "lock", path, source })?;
         self.reload()?;
-        self.finish_pending(&locks)?;
-        // The lock ends with `locks`.
-        work(self, &locks)
+        Ok(locks)
+    }
+
+    /// Keeps new writers out of all shards while `locks` lives, and names a shard to which one is writing already.
+    fn writers_kept_out(&self, locks: &dyn Locks) -> Result<Option<ShardId>, Error> {
+        for shard in &self.manifest.shards {
+            let free = locks.try_lock(live_slot(shard.shard), true).map_err(|source| Error::Io {
+                doing: "lock",
+                path: self.path.join(LOCKS_NAME),
+                source,
+            })?;
+            if !free {
+                return Ok(Some(shard.id()));
+            }
+        }
+        Ok(None)
     }
 
     fn replace_manifest(&mut self, mut next: Manifest) -> Result<(), Error> {

@@ -1,0 +1,429 @@
+//! Streams on a real disk, under a clock that the test sets.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::*;
+use crate::hash::HashKey;
+use crate::log::{Batch, Codec, Fresh, Writer};
+use crate::record::Provenance;
+use crate::sys::Clock;
+use crate::sys::fs::RealDisk;
+
+const HOUR_US: i64 = 3600 * 1_000_000;
+
+struct Hands(AtomicI64);
+
+impl Clock for Hands {
+    fn now_us(&self) -> i64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn boot_us(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn boot_id(&self) -> u64 {
+        7
+    }
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    system: System,
+    hands: Arc<Hands>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let hands = Arc::new(Hands(AtomicI64::new(1_800_000_000_000_000)));
+        let clock: Arc<dyn Clock> = Arc::<Hands>::clone(&hands);
+        let system = System { disk: Arc::new(RealDisk), clock };
+        Self { dir: tempfile::tempdir().unwrap(), system, hands }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("s")
+    }
+
+    fn create(&self, new: &NewStream) -> Stream {
+        Stream::create(&self.system, &self.path(), new).unwrap()
+    }
+
+    fn open(&self) -> Stream {
+        Stream::open(&self.system, &self.path()).unwrap()
+    }
+
+    fn pass(&self, us: i64) {
+        self.hands.0.fetch_add(us, Ordering::Relaxed);
+    }
+}
+
+fn shards(count: u32) -> NewStream {
+    NewStream { shards: count, ..NewStream::default() }
+}
+
+fn writer(stream: &Stream, shard: u32) -> Writer {
+    let info = stream.manifest().shard(ShardId(shard)).unwrap();
+    Writer::open(stream.log_dir(info), stream.locks().unwrap(), stream.roll(), info.range()).unwrap()
+}
+
+fn append(writer: &mut Writer, payloads: &[&str], provenance: Option<&Provenance>) {
+    let mut batch = Batch::new(None);
+    for payload in payloads {
+        batch.push(Fresh {
+            payload: payload.as_bytes(),
+            key: Some(payload.as_bytes()),
+            explicit_hash: None,
+            ..Fresh::default()
+        });
+    }
+    writer.append(&[batch.draft(Codec::None, provenance)]).unwrap();
+    let ticket = writer.full_ticket();
+    ticket.wait().unwrap();
+    writer.synced(&ticket);
+}
+
+/// Writes and leaves in order.
+fn put(stream: &Stream, shard: u32, payloads: &[&str]) {
+    let mut writer = writer(stream, shard);
+    append(&mut writer, payloads, None);
+    writer.pause().unwrap();
+}
+
+/// All that a reader from the horizon sees, shard by shard.
+fn read(stream: &Stream) -> Vec<(u32, String)> {
+    let mut reader =
+        StreamReader::open(stream.clone(), Start::TrimHorizon, Until::Never, Order::Shard, None).unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let polled = reader
+            .poll(&mut |delivery: &Delivery<'_>| {
+                let batch = delivery.frame.records().unwrap();
+                let records = batch.iter().skip(delivery.skip).take(delivery.take - delivery.skip);
+                records.map(|record| String::from_utf8(record.payload.to_vec()).unwrap()).collect::<Vec<_>>()
+            })
+            .unwrap();
+        match polled {
+            Polled::Frame(shard, payloads) => seen.extend(payloads.into_iter().map(|p| (shard.0, p))),
+            Polled::ShardEnd(_) => {}
+            Polled::Tail | Polled::End => return seen,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn open_ranges(stream: &Stream) -> Vec<(u32, HashRange)> {
+    stream.manifest().open_shards().iter().map(|shard| (shard.shard, shard.range())).collect()
+}
+
+#[test]
+fn a_split_keeps_what_was_there_and_reads_parents_first() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&shards(1));
+    put(&stream, 0, &["a", "b"]);
+    let children = stream.split(ShardId(0), None).unwrap();
+    assert_eq!(children, [ShardId(1), ShardId(2)]);
+    let halves = HashRange::split_evenly(2);
+    assert_eq!(open_ranges(&stream), [(1, halves[0]), (2, halves[1])]);
+    put(&stream, 2, &["c"]);
+    put(&stream, 1, &["d"]);
+    let seen = read(&bench.open());
+    let text: Vec<&str> = seen.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(text, ["a", "b", "d", "c"]);
+    let closed = stream.manifest().shard(ShardId(0)).unwrap().closed.clone().unwrap();
+    assert_eq!((closed.next_index, &closed.children[..]), (2, &[1, 2][..]));
+    let child = stream.manifest().shard(ShardId(1)).unwrap();
+    assert_eq!(child.parents, [0]);
+    assert!(child.created_us >= 0 && child.created_us <= closed.at_us);
+}
+
+#[test]
+fn splits_and_merges_that_cannot_be_are_refused() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&shards(3));
+    assert!(matches!(stream.split(ShardId(9), None), Err(Error::NoShard(ShardId(9)))));
+    let start = stream.manifest().shard(ShardId(1)).unwrap().range().start;
+    assert!(matches!(stream.split(ShardId(1), Some(start)), Err(Error::Invalid(_))));
+    assert!(matches!(stream.split(ShardId(1), Some(HashKey(u128::MAX))), Err(Error::Invalid(_))));
+    assert!(matches!(stream.merge(ShardId(0), ShardId(2)), Err(Error::Invalid(_))));
+    assert!(matches!(stream.merge(ShardId(0), ShardId(0)), Err(Error::Invalid(_))));
+    let child = stream.merge(ShardId(1), ShardId(0)).unwrap();
+    assert!(matches!(stream.split(ShardId(0), None), Err(Error::ShardClosed(ShardId(0)))));
+    // As in the service: the one named first is the parent, the other the adjacent parent.
+    assert_eq!(stream.manifest().shard(child).unwrap().parents, [1, 0]);
+    assert_eq!(stream.manifest().generation, 3, "what was refused changed nothing");
+}
+
+#[test]
+fn a_shard_of_one_hash_key_cannot_be_split() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&shards(1));
+    let children = stream.split(ShardId(0), Some(HashKey(1))).unwrap();
+    assert!(matches!(stream.split(children[0], None), Err(Error::Invalid(_))));
+    assert_eq!(stream.split(children[1], Some(HashKey(2))).unwrap().len(), 2);
+}
+
+#[test]
+fn scales_up_and_down_to_equal_shards() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&shards(2));
+    for count in [3, 8, 5, 1, 2, 2] {
+        stream.scale(count).unwrap();
+        let ranges: Vec<HashRange> = open_ranges(&stream).into_iter().map(|(_, range)| range).collect();
+        assert_eq!(ranges, HashRange::split_evenly(count), "{count}");
+    }
+    assert_eq!(stream.scale(2).unwrap(), 0, "done already");
+    assert!(matches!(stream.scale(0), Err(Error::Invalid(_))));
+    assert_eq!(bench.open().manifest(), stream.manifest());
+}
+
+#[test]
+fn a_writer_meets_the_end_of_its_shard() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&shards(1));
+    let mut old = writer(&stream, 0);
+    append(&mut old, &["a"], None);
+    stream.split(ShardId(0), None).unwrap();
+    let mut batch = Batch::new(None);
+    batch.push(Fresh { payload: b"late", ..Fresh::default() });
+    let refused = old.append(&[batch.draft(Codec::None, None)]);
+    assert!(matches!(refused, Err(log::Error::Closed(end)) if end.children.len() == 2));
+    assert_eq!(read(&stream), [(0, "a".to_owned())]);
+}
+
+/// Wherever a split is killed, the next change finishes it, and the same children come of it.
+#[test]
+fn what_was_left_half_done_is_finished() {
+    for step in 0..4 {
+        let bench = Bench::new();
+        let stream = bench.create(&shards(1));
+        put(&stream, 0, &["a"]);
+        let halves = HashRange::split_evenly(2);
+        let child = |shard: u32, range: HashRange| NewShard {
+            shard,
+            starting_hash_key: range.start.0,
+            ending_hash_key: range.end.0,
+        };
+        let pending = Reshard { parents: vec![0], children: vec![child(1, halves[0]), child(2, halves[1])] };
+        let mut manifest = stream.manifest().clone();
+        manifest.pending = Some(pending);
+        manifest.generation += 1;
+        bench.system.disk.replace(&Manifest::path(&bench.path()), &manifest.encode().unwrap()).unwrap();
+        let children = [1u32, 2].map(|shard| ShardInfo {
+            shard,
+            starting_hash_key: halves[shard as usize - 1].start.0,
+            ending_hash_key: halves[shard as usize - 1].end.0,
+            created_us: bench.system.clock.now_us(),
+            parents: vec![0],
+            closed: None,
+        });
+        if step > 0 {
+            let end = crate::log::EndOfShard {
+                children: children
+                    .iter()
+                    .map(|c| crate::log::Child { shard: c.id(), range: c.range() })
+                    .collect(),
+                parents: vec![ShardId(0)],
+            };
+            writer(&stream, 0).end(&end).unwrap();
+        }
+        for made in children.iter().take(step.max(1) - 1) {
+            log::create_log(&stream.log_dir(made), made.created_us, &[]).unwrap();
+        }
+        // Time has passed since: a child that exists keeps its own time of creation.
+        bench.pass(5 * 1_000_000);
+        let mut stream = bench.open();
+        assert_eq!(stream.manifest().open_shards().len(), 1, "looking changes nothing");
+        stream.settle().unwrap();
+        assert_eq!(stream.manifest().pending, None, "step {step}");
+        assert_eq!(open_ranges(&stream), [(1, halves[0]), (2, halves[1])], "step {step}");
+        if step > 1 {
+            let kept = stream.manifest().shard(ShardId(1)).unwrap();
+            assert_eq!(kept.created_s(), children[0].created_s());
+        }
+        put(&stream, 2, &["c"]);
+        let seen: Vec<String> = read(&bench.open()).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(seen, ["a", "c"], "step {step}");
+        let manifest = stream.manifest().clone();
+        stream.settle().unwrap();
+        assert_eq!(*stream.manifest(), manifest, "nothing is left to do");
+    }
+}
+
+#[test]
+fn producers_are_carried_through_a_split_and_a_merge() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&shards(2));
+    let said = |ordinal: u64| Provenance { producer: "p".into(), epoch: 1, ordinal, position: vec![1, 2] };
+    for (shard, ordinal) in [(0, 10), (1, 20)] {
+        let mut writer = writer(&stream, shard);
+        append(&mut writer, &["x"], Some(&said(ordinal)));
+        writer.pause().unwrap();
+    }
+    let ranges = HashRange::split_evenly(2);
+    let child = stream.merge(ShardId(0), ShardId(1)).unwrap();
+    let mut states = writer(&stream, child.0).producers().unwrap();
+    states.sort_by_key(|state| state.range);
+    let places: Vec<_> = states.iter().map(|state| (state.range, state.last.ordinal)).collect();
+    assert_eq!(places, [(ranges[0], 10), (ranges[1], 20)]);
+
+    let cut = HashKey(ranges[1].start.0 + 5);
+    let parts = stream.split(child, Some(cut)).unwrap();
+    let lower = writer(&stream, parts[0].0).producers().unwrap();
+    assert_eq!(lower.len(), 2, "the lower child reaches into both");
+    let upper = writer(&stream, parts[1].0).producers().unwrap();
+    assert_eq!(upper.len(), 1);
+    assert_eq!((upper[0].range.start, upper[0].range.end, upper[0].last.ordinal), (cut, ranges[1].end, 20));
+    // The later run fences the earlier one in the children too.
+    let mut later = writer(&stream, parts[1].0);
+    assert_eq!(later.claim("p", 0).unwrap().0, 2);
+    let mut batch = Batch::new(None);
+    batch.push(Fresh { payload: b"x", ..Fresh::default() });
+    let fenced = later.append(&[batch.draft(Codec::None, Some(&said(30)))]);
+    assert!(matches!(fenced, Err(log::Error::Fenced { later: 2, .. })));
+}
+
+#[test]
+fn trim_rolls_and_removes_what_has_expired_and_nothing_else() {
+    let bench = Bench::new();
+    let new = NewStream { retention_us: Some(2 * HOUR_US), ..shards(2) };
+    let mut stream = bench.create(&new);
+    put(&stream, 0, &["old"]);
+    bench.pass(HOUR_US);
+    put(&stream, 1, &["young"]);
+    assert_eq!(stream.trim().unwrap(), Freed::default());
+    bench.pass(HOUR_US + 10_000);
+    let freed = stream.trim().unwrap();
+    assert_eq!((freed.segments, &freed.rolled[..]), (1, &[ShardId(0)][..]));
+    assert!(freed.bytes > 0);
+    assert_eq!(read(&stream), [(1, "young".to_owned())]);
+    assert_eq!(stream.trim().unwrap(), Freed::default(), "an empty segment is not rolled again");
+    put(&stream, 0, &["new"]);
+    assert_eq!(read(&stream), [(0, "new".to_owned()), (1, "young".to_owned())]);
+}
+
+#[test]
+fn trim_removes_closed_shards_that_have_expired() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&NewStream { retention_us: Some(2 * HOUR_US), ..shards(1) });
+    put(&stream, 0, &["old"]);
+    stream.split(ShardId(0), None).unwrap();
+    bench.pass(HOUR_US);
+    assert_eq!(stream.trim().unwrap(), Freed::default());
+    put(&stream, 1, &["young"]);
+    bench.pass(HOUR_US);
+    put(&stream, 1, &["new"]);
+    let freed = stream.trim().unwrap();
+    assert_eq!((&freed.shards[..], freed.segments), (&[ShardId(0)][..], 1));
+    assert!(!bench.path().join("shardId-000000000000").exists());
+    assert_eq!(stream.manifest().shards.len(), 2);
+    assert!(read(&bench.open()).contains(&(1, "new".to_owned())));
+    // Killed between manifest and disk: the next trim sees the directory that nobody owns.
+    std::fs::create_dir(bench.path().join("shardId-000000000000")).unwrap();
+    assert_eq!(stream.forgotten_shards().unwrap(), [ShardId(0)]);
+    assert_eq!(stream.trim().unwrap().shards, [ShardId(0)]);
+    // What a split that is under way has made is not taken for expired.
+    std::fs::create_dir(bench.path().join("shardId-000000000003")).unwrap();
+    assert_eq!(stream.trim().unwrap().shards, []);
+}
+
+#[test]
+fn a_cap_in_bytes_takes_the_oldest_of_all_shards() {
+    let bench = Bench::new();
+    let new = NewStream { retention_us: None, segment_bytes: 1, ..shards(2) };
+    let mut stream = bench.create(&new);
+    // Every record has a segment of its own.
+    for (shard, text) in [(0, "a"), (1, "b"), (1, "c"), (0, "d"), (1, "e")] {
+        let mut writer = writer(&stream, shard);
+        append(&mut writer, &[text], None);
+        writer.pause().unwrap();
+        bench.pass(1_000_000);
+    }
+    let bytes: u64 = stream
+        .manifest()
+        .shards
+        .iter()
+        .flat_map(|shard| log::segments(&stream.log_dir(shard)).unwrap())
+        .map(|segment| segment.bytes)
+        .sum();
+    assert_eq!(stream.expire(None).unwrap(), Freed::default(), "without a cap nothing goes");
+    let cap = bytes - 1;
+    stream
+        .update(|manifest| {
+            manifest.retain_bytes = Some(cap);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(stream.expire(None).unwrap().segments, 1);
+    let seen = |stream: &Stream| {
+        let mut texts: Vec<String> = read(stream).into_iter().map(|(_, text)| text).collect();
+        texts.sort_unstable();
+        texts
+    };
+    // The age of a segment is when it was followed: `b` was, by `c`, before `a` was by `d`.
+    assert_eq!(seen(&stream), ["a", "c", "d", "e"]);
+    stream
+        .update(|manifest| {
+            manifest.retain_bytes = Some(1);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(stream.expire(None).unwrap().segments, 2, "the active segments stay");
+    assert_eq!(seen(&stream), ["d", "e"]);
+}
+
+#[test]
+fn counts_what_is_there_and_what_came_since() {
+    let bench = Bench::new();
+    let stream = bench.create(&shards(1));
+    put(&stream, 0, &["a", "bc"]);
+    bench.pass(HOUR_US);
+    let since = bench.system.clock.now_us();
+    put(&stream, 0, &["def"]);
+    let stats = stream.stats(&stream.manifest().shards[0], since).unwrap();
+    assert_eq!((stats.records, stats.segments, stats.damages), (3, 2, 0));
+    let expected = Count { records: 1, payload_bytes: 3, bytes: 6, put_payload_units: 1 };
+    assert_eq!(stats.since, expected);
+    assert!(stats.oldest_us.unwrap() < since && stats.newest_us.unwrap() >= since);
+    let load = stream.load(&stream.manifest().shards[0], since).unwrap();
+    assert_eq!((load.records, load.bytes), (1, 6));
+    assert_eq!(load.keys.into_iter().collect::<Vec<_>>(), [(HashKey::of(b"def"), (1, 6))]);
+}
+
+#[test]
+fn a_large_shard_is_sampled_around_the_gap_that_a_crash_left() {
+    let bench = Bench::new();
+    let stream = bench.create(&shards(1));
+    let text: Vec<String> = (0..1000).map(|n| format!("k{}", n % 4)).collect();
+    let batch: Vec<&str> = text.iter().map(String::as_str).collect();
+    let mut before = writer(&stream, 0);
+    (0..50).for_each(|_| append(&mut before, &batch, None));
+    // Gone without a word: the next writer goes on at the ceiling.
+    drop(before);
+    let mut after = writer(&stream, 0);
+    (0..50).for_each(|_| append(&mut after, &batch, None));
+    assert!(after.next_index() > 1 << 32);
+    let load = stream.load(&stream.manifest().shards[0], 0).unwrap();
+    assert_eq!((load.records, load.keys.len()), (100_000, 4));
+    assert_eq!(load.bytes, 400_000);
+}
+
+#[test]
+fn a_stream_in_use_is_not_deleted() {
+    let bench = Bench::new();
+    let stream = bench.create(&shards(2));
+    let mut writing = writer(&stream, 1);
+    assert_eq!(stream.writer_alive().unwrap(), Some(ShardId(1)));
+    assert!(
+        matches!(stream.clone().delete(false), Err(Error::InUse(why)) if why.contains("shardId-000000000001"))
+    );
+    writing.pause().unwrap();
+    assert_eq!(stream.writer_alive().unwrap(), None);
+    std::fs::create_dir_all(bench.path().join("consumers/c")).unwrap();
+    assert!(matches!(stream.clone().delete(false), Err(Error::InUse(why)) if why.contains("(c)")));
+    stream.delete(true).unwrap();
+    assert_eq!(std::fs::read_dir(bench.dir.path()).unwrap().count(), 0);
+    assert!(matches!(Stream::open(&bench.system, &bench.path()), Err(Error::NotFound { .. })));
+}
