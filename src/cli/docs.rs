@@ -71,7 +71,7 @@ pub const ENVIRONMENT: Section = Section {
 };
 
 /// Every program, in the order in which they are told of.
-pub const PAGES: &[&Page] = &[&super::put::PAGE, &super::shard::PAGE];
+pub const PAGES: &[&Page] = &[&super::put::PAGE, &super::get::PAGE, &super::shard::PAGE];
 
 /// Every program's command, as documented.
 pub fn commands() -> Vec<Command> {

@@ -7,6 +7,7 @@
 
 pub mod args;
 pub mod docs;
+pub mod get;
 pub mod input;
 pub mod meter;
 pub mod output;

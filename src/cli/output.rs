@@ -21,6 +21,9 @@ use super::signal::{Interrupted, Shutdown};
 /// process may have.
 pub const BLOCK_BYTES: usize = 1 << 20;
 
+/// What is as large as this gains nothing by passing through the buffer.
+const DIRECT_BYTES: usize = 64 << 10;
+
 /// How long a reader that takes nothing is waited for once a signal has asked to finish.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -70,6 +73,8 @@ pub struct Stdout {
     buffering: Buffering,
     buffer: Vec<u8>,
     shutdown: Option<&'static Shutdown>,
+    /// Bytes that have left the program.
+    written: u64,
 }
 
 impl Stdout {
@@ -90,6 +95,7 @@ impl Stdout {
             buffering,
             buffer: Vec::with_capacity(BLOCK_BYTES),
             shutdown,
+            written: 0,
         };
         if is_pipe {
             // Refused beyond the user's share of pipe memory; a small pipe is only slower.
@@ -118,6 +124,22 @@ impl Stdout {
         if self.is_pipe { rustix::io::ioctl_fionread(&self.file).ok() } else { None }
     }
 
+    /// How many bytes have left the program.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// How many of the bytes that left the program the other side is known to have taken: those that are no longer in
+    /// the pipe; where it is no pipe, all. Other writers of the same pipe make it look fuller than it is, never emptier.
+    pub fn taken(&self) -> u64 {
+        self.written.saturating_sub(self.untaken().unwrap_or(0))
+    }
+
+    /// Makes what was written durable, where it went to a file.
+    pub fn sync(&self) -> io::Result<()> {
+        if self.file.metadata()?.is_file() { self.file.sync_data() } else { Ok(()) }
+    }
+
     /// Whether the reader has closed its end: found out without writing, for a follower that has nothing to write.
     pub fn is_closed(&self) -> bool {
         let mut fds = [PollFd::new(&self.file, PollFlags::empty())];
@@ -138,6 +160,7 @@ impl Stdout {
         let result = write_to(&self.file, &self.buffer[..len], &mut done, self.shutdown);
         // After an error what was written is gone from the buffer all the same: it is never written twice.
         self.buffer.drain(..done);
+        self.written += done as u64;
         result
     }
 }
@@ -200,11 +223,13 @@ impl Write for Stdout {
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.buffer.len() + bytes.len() > BLOCK_BYTES {
+        if self.buffer.len() + bytes.len() > BLOCK_BYTES || bytes.len() >= DIRECT_BYTES {
             self.flush()?;
-            if bytes.len() >= BLOCK_BYTES {
-                // What is as large as the buffer gains nothing by passing through it.
-                return write_to(&self.file, bytes, &mut 0, self.shutdown);
+            if bytes.len() >= DIRECT_BYTES {
+                let mut done = 0;
+                let result = write_to(&self.file, bytes, &mut done, self.shutdown);
+                self.written += done as u64;
+                return result;
             }
         }
         let before = self.buffer.len();

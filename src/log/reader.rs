@@ -113,6 +113,8 @@ pub struct Reader {
     /// The length at which the bytes at `offset` were last found to be no damage, so that a torn tail is not searched
     /// again and again.
     looked: Option<(u64, u64)>,
+    /// What was found missing while looking ahead, for the next read to tell.
+    passed: Option<Missed>,
 }
 
 impl Reader {
@@ -129,6 +131,7 @@ impl Reader {
             filled: 0,
             scratch: Vec::new(),
             looked: None,
+            passed: None,
         }
     }
 
@@ -278,19 +281,32 @@ impl Reader {
         self.durable = self.durable.max(header.durable);
     }
 
-    /// The arrival time of the next frame of records, without reading its body; `None` where something else is next.
+    /// The arrival time of the next frame of records, without reading its body; `None` where there is none yet, or
+    /// where the next read has something else to tell first.
     pub fn peek_arrival(&mut self) -> Result<Option<i64>, Error> {
-        if self.segment.is_none() {
+        if self.segment.is_none() || self.passed.is_some() {
             return Ok(None);
         }
-        match self.head()? {
-            Head::Frame(header, _) if header.kind == Kind::Records => Ok(Some(header.arrival_us)),
-            _ => Ok(None),
+        loop {
+            match self.head()? {
+                Head::Frame(header, _) if header.kind == Kind::Records => return Ok(Some(header.arrival_us)),
+                Head::Frame(header, _) if header.kind != Kind::End => self.pass(&header),
+                Head::Over(next) => {
+                    self.passed = self.follow_to(next)?;
+                    if self.passed.is_some() {
+                        return Ok(None);
+                    }
+                }
+                Head::Frame(..) | Head::Wait | Head::Damage(_) => return Ok(None),
+            }
         }
     }
 
     /// What is next. After [`Found::Tail`] the caller may come again when something has changed.
     pub fn read(&mut self) -> Result<Found<'_>, Error> {
+        if let Some(missed) = self.passed.take() {
+            return Ok(Found::Missed(missed));
+        }
         if self.segment.is_none() {
             if let Some(missed) = self.reopen()? {
                 return Ok(Found::Missed(missed));

@@ -26,6 +26,8 @@ pub struct ShardCursor {
     reader: Reader,
     /// Records below this index were not asked for, though their frame holds some that were.
     from: u64,
+    /// Whether the reader's file was given back.
+    parked: bool,
 }
 
 /// What one step of a cursor came to.
@@ -58,7 +60,7 @@ impl ShardCursor {
             }
         }
         .in_shard(shard.id())?;
-        Ok(Self { shard: shard.id(), created_s: shard.created_s(), reader, from })
+        Ok(Self { shard: shard.id(), created_s: shard.created_s(), reader, from, parked: false })
     }
 
     /// The shard.
@@ -78,12 +80,14 @@ impl ShardCursor {
 
     /// When the next frame of records arrived, if there is one.
     pub fn peek_arrival(&mut self) -> Result<Option<i64>, Error> {
+        self.wake()?;
         self.reader.peek_arrival().in_shard(self.shard)
     }
 
     /// Takes one step. `visit` gets the frame and how many of its first records come before the cursor's place.
     pub fn step<R>(&mut self, visit: &mut dyn FnMut(&FrameRef<'_>, usize) -> R) -> Result<Step<R>, Error> {
         let from = self.from;
+        self.wake()?;
         loop {
             return Ok(match self.reader.read().in_shard(self.shard)? {
                 Found::Frame(frame) => {
@@ -103,6 +107,11 @@ impl ShardCursor {
 
     /// Makes all that this cursor has read durable.
     pub fn make_durable(&mut self) -> Result<(), Error> {
+        if self.reader.durable() >= self.reader.next_index() {
+            return Ok(());
+        }
+        // It is the open file that is synced.
+        self.wake()?;
         self.reader.make_durable().in_shard(self.shard)
     }
 
@@ -119,5 +128,15 @@ impl ShardCursor {
     /// Gives memory and the open file back while other cursors are read.
     pub fn park(&mut self) {
         self.reader.park();
+        self.parked = true;
+    }
+
+    /// Opens the file again at the same place. What retention has removed meanwhile, the next step tells.
+    fn wake(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.parked) {
+            let next = self.reader.next_index();
+            self.reader.seek_index(next).in_shard(self.shard)?;
+        }
+        Ok(())
     }
 }

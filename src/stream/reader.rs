@@ -32,8 +32,8 @@ pub enum Until {
     Never,
     /// Before the first record that arrived at or after this time, microseconds since the epoch.
     Time(i64),
-    /// With this record (in its shard; other shards are read to the end of the data).
-    Sequence(SequenceNumber),
+    /// Before the record with this index in this shard; other shards are read to the end of the data.
+    Index(ShardId, u64),
 }
 
 /// In which order shards are read.
@@ -42,6 +42,9 @@ pub enum Order {
     /// One shard after the other, as far as each goes.
     #[default]
     Shard,
+    /// One shard after the other, each for a while: so that a shard that is written all the time does not keep the
+    /// others waiting.
+    Turns,
     /// By arrival time over all shards.
     Arrival,
 }
@@ -77,15 +80,35 @@ pub enum Polled<R> {
     Missed(ShardId, Missed),
 }
 
-/// Shards above this number share one buffer and a bounded number of open files: a cursor gives its own back when
-/// another is read.
-const CURSORS_OPEN_MAX: usize = 16;
+/// So many cursors may hold read buffers, of 256 KiB where frames have their usual size. The one that was read least
+/// lately gives its own back.
+const BUFFERS_MAX: usize = 32;
+/// So many cursors may hold a file open: half of what a process is usually allowed.
+const FILES_MAX: usize = 512;
+/// In [`Order::Turns`] a shard that has more gives way after so many frames.
+const TURN_FRAMES: u32 = 64;
 
 struct Active {
     info: ShardInfo,
     cursor: ShardCursor,
     /// At the tail when last looked at.
     idle: bool,
+    /// When its next frame arrived, as long as that is known: a parked cursor need not be woken to be compared.
+    arrival: Option<i64>,
+    /// When it was last read, in steps of the reader.
+    used: u64,
+    has_buffers: bool,
+    has_file: bool,
+}
+
+/// Which shards come into being for a reader.
+enum Lineage {
+    /// All.
+    All,
+    /// These and what goes on from them.
+    From(BTreeSet<ShardId>),
+    /// None but those that are given to it.
+    Given,
 }
 
 /// Reads a stream.
@@ -96,11 +119,15 @@ pub struct StreamReader {
     done: BTreeSet<ShardId>,
     /// Shards that wait for their parents, and where they begin.
     waiting: BTreeMap<ShardId, Place>,
-    /// Shards that shall be read: `None` for all.
-    only: Option<BTreeSet<ShardId>>,
+    /// Shards that have ended while the manifest did not yet say who goes on.
+    unresolved: BTreeSet<ShardId>,
+    lineage: Lineage,
     order: Order,
     until: Until,
     at: usize,
+    steps: u64,
+    /// Frames that the cursor `at` has brought in its turn.
+    turn: u32,
 }
 
 impl StreamReader {
@@ -118,7 +145,6 @@ impl StreamReader {
         let infos = reader.stream.manifest().shards.clone();
         if let Some(shard) = only {
             let info = infos.iter().find(|s| s.id() == shard).ok_or(Error::NoShard(shard))?.clone();
-            reader.only = Some(BTreeSet::from([shard]));
             let place = match start {
                 Start::At(sequence) | Start::After(sequence) if sequence.shard != shard => {
                     return Err(Error::Invalid(format!(
@@ -131,14 +157,17 @@ impl StreamReader {
             reader.activate(&info, place)?;
             return Ok(reader);
         }
+        reader.lineage = Lineage::All;
         match start {
             Start::At(sequence) | Start::After(sequence) => {
                 let root = sequence.shard;
                 if !infos.iter().any(|info| info.id() == root) {
                     return Err(Error::NoShard(root));
                 }
-                reader.only = Some(BTreeSet::from([root]));
+                reader.lineage = Lineage::From(BTreeSet::from([root]));
                 reader.waiting.insert(root, place_of(start, horizon));
+                // What goes on from it may be there already.
+                return reader.adopt().map(|()| reader);
             }
             Start::Latest => {
                 for info in &infos {
@@ -159,24 +188,21 @@ impl StreamReader {
         Ok(reader)
     }
 
-    /// A reader that begins with no shard; see [`StreamReader::add`].
+    /// A reader that begins with no shard and takes up none of itself; see [`StreamReader::add`].
     pub fn empty(stream: Stream, until: Until, order: Order) -> Self {
         Self {
             stream,
             active: Vec::new(),
             done: BTreeSet::new(),
             waiting: BTreeMap::new(),
-            only: Some(BTreeSet::new()),
+            unresolved: BTreeSet::new(),
+            lineage: Lineage::Given,
             order,
             until,
             at: 0,
+            steps: 0,
+            turn: 0,
         }
-        .reading_all()
-    }
-
-    fn reading_all(mut self) -> Self {
-        self.only = None;
-        self
     }
 
     /// The stream.
@@ -206,12 +232,59 @@ impl StreamReader {
 
     /// Stops reading a shard.
     pub fn remove(&mut self, shard: ShardId) {
-        self.active.retain(|active| active.info.id() != shard);
+        if let Some(i) = self.active.iter().position(|active| active.info.id() == shard) {
+            self.drop_active(i);
+        }
+    }
+
+    fn drop_active(&mut self, i: usize) {
+        self.active.remove(i);
+        // The one that was read stays the one that is read.
+        if self.at > i {
+            self.at -= 1;
+        }
+        self.turn = 0;
     }
 
     fn activate(&mut self, info: &ShardInfo, place: Place) -> Result<(), Error> {
         let cursor = ShardCursor::open(&self.stream, info, place)?;
-        self.active.push(Active { info: info.clone(), cursor, idle: false });
+        self.steps += 1;
+        self.active.push(Active {
+            info: info.clone(),
+            cursor,
+            idle: false,
+            arrival: None,
+            used: self.steps,
+            has_buffers: true,
+            has_file: true,
+        });
+        self.keep_within_limits()
+    }
+
+    /// Takes buffers and files from the cursors that were read least lately.
+    fn keep_within_limits(&mut self) -> Result<(), Error> {
+        let least = |active: &mut [Active], held: fn(&Active) -> bool, max: usize| {
+            let over = active.iter().filter(|a| held(a)).count() > max;
+            over.then(|| active.iter().enumerate().filter(|(_, a)| held(a)).min_by_key(|(_, a)| a.used))
+                .flatten()
+                .map(|(i, _)| i)
+        };
+        if self.active.len() <= BUFFERS_MAX {
+            return Ok(());
+        }
+        while let Some(i) = least(&mut self.active, |a| a.has_buffers, BUFFERS_MAX) {
+            let active = &mut self.active[i];
+            if matches!(self.order, Order::Arrival) && active.arrival.is_none() && !active.idle {
+                active.arrival = active.cursor.peek_arrival()?;
+            }
+            active.cursor.release();
+            active.has_buffers = false;
+        }
+        while let Some(i) = least(&mut self.active, |a| a.has_file, FILES_MAX) {
+            let active = &mut self.active[i];
+            active.cursor.park();
+            (active.has_buffers, active.has_file) = (false, false);
+        }
         Ok(())
     }
 
@@ -219,16 +292,17 @@ impl StreamReader {
     fn activate_ready(&mut self) -> Result<(), Error> {
         let manifest = self.stream.manifest().clone();
         let mut ready = Vec::new();
+        let active: BTreeSet<u32> = self.active.iter().map(|active| active.info.shard).collect();
         for (&shard, &place) in &self.waiting {
             let Some(info) = manifest.shard(shard) else {
                 // Expired meanwhile.
                 ready.push((shard, None, place));
                 continue;
             };
-            let waits = info.parents.iter().map(|&parent| ShardId(parent)).any(|parent| {
-                self.waiting.contains_key(&parent)
-                    || self.active.iter().any(|active| active.info.id() == parent)
-            });
+            let waits = info
+                .parents
+                .iter()
+                .any(|&parent| self.waiting.contains_key(&ShardId(parent)) || active.contains(&parent));
             if !waits {
                 ready.push((shard, Some(info.clone()), place));
             }
@@ -245,36 +319,48 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Looks for shards that have come into being, and for those whose turn has come. For a reader that follows, after
-    /// a wake-up.
+    /// Looks again at shards that were at their tails. For a reader that follows, after a wake-up.
     pub fn refresh(&mut self) -> Result<(), Error> {
         for active in &mut self.active {
             active.idle = false;
         }
-        if self.stream.reload()? {
-            self.adopt()?;
+        if self.unresolved.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.reload()
+    }
+
+    /// Looks for shards that have come into being. They do so only where a shard ends, which [`StreamReader::poll`]
+    /// meets by itself; this is for the time between that end and the word of the manifest.
+    pub fn reload(&mut self) -> Result<(), Error> {
+        self.stream.reload()?;
+        self.adopt()
     }
 
     fn adopt(&mut self) -> Result<(), Error> {
-        for info in self.stream.manifest().shards.clone() {
+        let stream = &self.stream;
+        // Open in the manifest: who goes on is not known yet.
+        self.unresolved.retain(|&shard| stream.manifest().shard(shard).is_some_and(ShardInfo::is_open));
+        let active: BTreeSet<u32> = self.active.iter().map(|active| active.info.shard).collect();
+        // In the order of their numbers, so that a grandchild finds its parent known.
+        for info in &stream.manifest().shards {
             let id = info.id();
-            let known = self.done.contains(&id)
-                || self.waiting.contains_key(&id)
-                || self.active.iter().any(|active| active.info.id() == id);
+            if self.done.contains(&id) || self.waiting.contains_key(&id) || active.contains(&info.shard) {
+                continue;
+            }
             // A new shard is a child; it is read from its start, whatever the read began with, or there would be a
             // gap. Where only one lineage is read, it must belong to it.
-            let ours = match &self.only {
-                None => true,
-                Some(only) => info.parents.iter().any(|&parent| only.contains(&ShardId(parent))),
-            };
-            if !known && ours {
-                if let Some(only) = &mut self.only {
-                    only.insert(id);
+            match &mut self.lineage {
+                Lineage::All => {}
+                Lineage::From(known) => {
+                    if !info.parents.iter().any(|&parent| known.contains(&ShardId(parent))) {
+                        continue;
+                    }
+                    known.insert(id);
                 }
-                self.waiting.insert(id, Place::Start);
+                Lineage::Given => continue,
             }
+            self.waiting.insert(id, Place::Start);
         }
         self.activate_ready()
     }
@@ -283,39 +369,47 @@ impl StreamReader {
     pub fn poll<R>(&mut self, visit: &mut dyn FnMut(&Delivery<'_>) -> R) -> Result<Polled<R>, Error> {
         loop {
             let Some(i) = self.choose()? else {
-                let over = self.active.is_empty() && self.waiting.is_empty();
+                let over =
+                    self.active.is_empty() && self.waiting.is_empty() && self.unresolved.is_empty();
                 return Ok(if over { Polled::End } else { Polled::Tail });
             };
-            let many = self.active.len() > CURSORS_OPEN_MAX;
-            if many && self.at != i {
-                if let Some(last) = self.active.get_mut(self.at) {
-                    last.cursor.park();
-                }
-            }
+            self.turn = if self.at == i { self.turn + 1 } else { 0 };
             self.at = i;
+            self.steps += 1;
             let until = self.until;
             let active = &mut self.active[i];
+            active.used = self.steps;
+            active.arrival = None;
+            let fresh = !active.has_buffers;
+            (active.has_buffers, active.has_file) = (true, true);
             let shard = active.info.id();
             let shard_created_s = active.info.created_s();
             let step = active.cursor.step(&mut |frame, skip| {
                 let take = take_until(until, shard, frame);
                 (take > skip).then(|| visit(&Delivery { shard, shard_created_s, frame, skip, take }))
             })?;
+            if fresh {
+                self.keep_within_limits()?;
+            }
             match step {
                 Step::Frame(Some(value)) => return Ok(Polled::Frame(shard, value)),
                 Step::Frame(None) => {
                     // Beyond the end of what was asked for.
-                    self.active.remove(i);
+                    self.drop_active(i);
                     self.done.insert(shard);
                 }
-                Step::Tail => active.idle = true,
+                Step::Tail => self.active[i].idle = true,
                 Step::Damage(damage) => return Ok(Polled::Damage(shard, damage)),
                 Step::Missed(missed) => return Ok(Polled::Missed(shard, missed)),
                 Step::End(_) => {
-                    self.active.remove(i);
+                    // Whoever notes its end down cannot ask for it any more.
+                    self.active[i].cursor.make_durable()?;
+                    if !matches!(self.lineage, Lineage::Given) {
+                        self.unresolved.insert(shard);
+                    }
+                    self.drop_active(i);
                     self.done.insert(shard);
-                    self.stream.reload()?;
-                    self.adopt()?;
+                    self.reload()?;
                     return Ok(Polled::ShardEnd(shard));
                 }
             }
@@ -324,10 +418,12 @@ impl StreamReader {
 
     /// The cursor to read next.
     fn choose(&mut self) -> Result<Option<usize>, Error> {
+        let count = self.active.len();
         match self.order {
-            Order::Shard => {
-                let count = self.active.len();
-                Ok((0..count).map(|n| (self.at + n) % count).find(|&i| !self.active[i].idle))
+            Order::Shard | Order::Turns => {
+                let over = self.order == Order::Turns && self.turn >= TURN_FRAMES;
+                let first = self.at + usize::from(over);
+                Ok((0..count).map(|n| (first + n) % count).find(|&i| !self.active[i].idle))
             }
             Order::Arrival => {
                 let mut best: Option<(i64, usize)> = None;
@@ -335,11 +431,21 @@ impl StreamReader {
                     if active.idle {
                         continue;
                     }
-                    // Something other than records comes first of all: it only changes what is known.
-                    let at = active.cursor.peek_arrival()?.unwrap_or(i64::MIN);
+                    let at = match active.arrival {
+                        Some(at) => at,
+                        None => {
+                            // Something other than records comes first of all: it only changes what is known.
+                            let at = active.cursor.peek_arrival()?.unwrap_or(i64::MIN);
+                            (active.has_buffers, active.has_file) = (true, true);
+                            *active.arrival.insert(at)
+                        }
+                    };
                     if best.is_none_or(|(least, _)| at < least) {
                         best = Some((at, i));
                     }
+                }
+                if count > BUFFERS_MAX {
+                    self.keep_within_limits()?;
                 }
                 Ok(best.map(|(_, i)| i))
             }
@@ -367,9 +473,9 @@ fn take_until(until: Until, shard: ShardId, frame: &FrameRef<'_>) -> usize {
     let count = frame.header.count as usize;
     match until {
         Until::Time(time_us) if frame.header.arrival_us >= time_us => 0,
-        Until::Sequence(last) if last.shard == shard => {
-            (last.index + 1).saturating_sub(frame.header.first).min(count as u64) as usize
+        Until::Index(last, end) if last == shard => {
+            end.saturating_sub(frame.header.first).min(count as u64) as usize
         }
-        Until::Never | Until::Time(_) | Until::Sequence(_) => count,
+        Until::Never | Until::Time(_) | Until::Index(..) => count,
     }
 }

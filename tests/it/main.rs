@@ -4,6 +4,12 @@
 mod docs;
 /// How a program ends: signals, closed pipes, a stuck reader, wrong usage.
 mod ending;
+/// Streams written through the library.
+mod fixture;
+/// kget follows a stream through rolls, splits and merges.
+mod follow;
+/// kget reads a stream: positions, ends, formats.
+mod get;
 /// Which part of the source may use which.
 mod layers;
 /// The commands of README.md do what it says.

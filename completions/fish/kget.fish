@@ -1,0 +1,19 @@
+complete -c kget -l from -d 'Begin here: trim-horizon, latest, a time (RFC 3339, epoch seconds, -1h, now), at:SEQUENCE or after:SEQUENCE' -r
+complete -c kget -l until -d 'End here, this position not included; the same forms as --from' -r
+complete -c kget -s n -l limit -d 'End after this many records' -r
+complete -c kget -l shard -d 'Read only this shard, and none that goes on from it' -r
+complete -c kget -l order -d 'The order over all shards: shard (one after the other) or arrival' -r -f -a "shard\t''
+arrival\t''"
+complete -c kget -s o -l output -d 'Write records as raw, nul, framed, json, csv, base64, or a template such as \'{seq} {payload}\\n\' [default: raw]' -r
+complete -c kget -l template -d 'Write records as this template says, as \'{key} {seq} {time} {payload}\\n\'' -r
+complete -c kget -l on-error -d 'What becomes of a bad record: fail, skip, reject or reject=FILE [default: fail when reading a regular file, else reject]' -r
+complete -c kget -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
+always\t'Always: a line every ten seconds where standard error is no terminal'
+never\t'Never'"
+complete -c kget -s f -l follow -d 'Go on when the end is reached: wait for more'
+complete -c kget -l durable -d 'Show only what is on the disk, and sync first what is not yet'
+complete -c kget -l no-deaggregate -d 'Leave records that the Kinesis Producer Library aggregated as they are'
+complete -c kget -l fail-empty -d 'Exit with status 1 if there was no record'
+complete -c kget -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kget -s h -l help -d 'Print help'
+complete -c kget -s V -l version -d 'Print version'

@@ -1,0 +1,73 @@
+//! kget follows a stream through rolls, splits and merges.
+
+use kpipe::record::ShardId;
+
+use crate::fixture::{Source, put};
+use crate::workdir::Workdir;
+
+#[test]
+fn what_comes_is_shown_as_it_comes() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "clicks", 2);
+    source.put(0, &["before"]);
+    let mut kget = wd.sh("exec kget clicks -f --from trim-horizon").spawn();
+    assert_eq!(kget.read_until("\n"), "before\n");
+    let (mut zero, mut one) = (source.writer(0), source.writer(1));
+    for n in 0..10 {
+        let line = n.to_string();
+        put(if n % 2 == 0 { &mut zero } else { &mut one }, &[&line]);
+        assert_eq!(kget.read_until("\n"), format!("{n}\n"));
+    }
+    kget.signal("TERM");
+    kget.wait().expect_status(143).expect_stderr("");
+}
+
+#[test]
+fn through_rolls_splits_and_merges() {
+    let wd = Workdir::new();
+    let mut source = Source::create(&wd, "clicks", 1);
+    let mut kget = wd.sh("exec kget clicks -f --from trim-horizon").spawn();
+    let mut writer = source.writer(0);
+    put(&mut writer, &["a"]);
+    assert_eq!(kget.read_until("\n"), "a\n");
+    writer.roll().unwrap();
+    put(&mut writer, &["b"]);
+    assert_eq!(kget.read_until("\n"), "b\n");
+    drop(writer);
+    source.stream.split(ShardId(0), None).unwrap();
+    source.put(1, &["c"]);
+    assert_eq!(kget.read_until("\n"), "c\n");
+    source.put(2, &["d"]);
+    assert_eq!(kget.read_until("\n"), "d\n");
+    source.stream.merge(ShardId(1), ShardId(2)).unwrap();
+    source.put(3, &["e"]);
+    assert_eq!(kget.read_until("\n"), "e\n");
+    kget.signal("INT");
+    kget.wait().expect_status(130).expect_stderr("");
+}
+
+#[test]
+fn ends_where_it_was_told_to() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "clicks", 1);
+    source.put(0, &["a"]);
+    let kget = wd.sh("exec kget clicks -f -n 2 --from trim-horizon").spawn();
+    source.put(0, &["b", "c"]);
+    kget.wait().expect_status(0).expect_stdout("a\nb\n");
+    wd.sh("kget clicks -f --from trim-horizon --until -1s; echo over").ok();
+    let kget = wd.sh("exec kget clicks -f --shard 0 --from trim-horizon").spawn();
+    let mut stream = source.stream.clone();
+    stream.split(ShardId(0), None).unwrap();
+    kget.wait().expect_status(0).expect_stdout("a\nb\nc\n");
+}
+
+#[test]
+fn nobody_reads_any_more() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "clicks", 1);
+    source.put(0, &["a"]);
+    let mut kget = wd.sh("exec kget clicks -f --from trim-horizon").spawn();
+    assert_eq!(kget.read_until("\n"), "a\n");
+    kget.close_output();
+    kget.wait().expect_status(0).expect_stderr("");
+}
