@@ -369,8 +369,7 @@ impl StreamReader {
     pub fn poll<R>(&mut self, visit: &mut dyn FnMut(&Delivery<'_>) -> R) -> Result<Polled<R>, Error> {
         loop {
             let Some(i) = self.choose()? else {
-                let over =
-                    self.active.is_empty() && self.waiting.is_empty() && self.unresolved.is_empty();
+                let over = self.active.is_empty() && self.waiting.is_empty() && self.unresolved.is_empty();
                 return Ok(if over { Polled::End } else { Polled::Tail });
             };
             self.turn = if self.at == i { self.turn + 1 } else { 0 };

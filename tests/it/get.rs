@@ -165,7 +165,9 @@ fn damage_is_named_and_passed_over_only_if_asked() {
     bytes[at] ^= 1;
     fs::write(&segment, bytes).unwrap();
     let done = wd.sh("kget clicks").done().expect_status(2).expect_stdout("");
-    assert!(done.stderr.contains("shardId-000000000000: segment ") && done.stderr.contains("damaged from byte"));
+    assert!(
+        done.stderr.contains("shardId-000000000000: segment ") && done.stderr.contains("damaged from byte")
+    );
     assert!(done.stderr.ends_with("\ntry: kget clicks --on-error skip\n"), "{}", done.stderr);
     let done = wd.sh("kget clicks --on-error skip").done().expect_status(1).expect_stdout("one\nthree\n");
     assert_eq!(done.stderr.lines().count(), 1);

@@ -29,7 +29,10 @@ pub struct GetArgs {
 
     /// Read the shards one after the other, or all of them by arrival time
     #[arg(long, value_name = "ORDER", value_enum, default_value_t)]
-    #[arg(hide_possible_values = true, help = "The order over all shards: shard (one after the other) or arrival")]
+    #[arg(
+        hide_possible_values = true,
+        help = "The order over all shards: shard (one after the other) or arrival"
+    )]
     pub(super) order: ByOrder,
 
     /// Write records as raw, nul, framed, json, csv, base64, or a template such as '{seq} {payload}\n' [default: raw]

@@ -52,10 +52,8 @@ impl Emitter {
         deaggregate: bool,
         limit: Option<u64>,
     ) -> anyhow::Result<Self> {
-        let options = EncodeOptions {
-            stream_name: stream.name().to_owned(),
-            stream_id: stream.manifest().stream_id,
-        };
+        let options =
+            EncodeOptions { stream_name: stream.name().to_owned(), stream_id: stream.manifest().stream_id };
         Ok(Self {
             encoder: encoder(format, &options).map_err(|reason| anyhow!("--template: {reason}"))?,
             magic: deaggregate.then(|| Finder::new(&kpl::MAGIC)),

@@ -28,8 +28,7 @@ pub(super) fn run(args: &GetArgs, stream: Stream, shutdown: &'static Shutdown) -
     let until = until(args.range.until, system_now);
     let mut emitter = Emitter::new(&stream, &args.format(), !args.no_deaggregate, args.range.limit)?;
     let mut waiter = follow.then(|| Waiter::new(&stream));
-    let mut reader =
-        StreamReader::open(stream, start(from, system_now), until, args.order(), args.shard)?;
+    let mut reader = StreamReader::open(stream, start(from, system_now), until, args.order(), args.shard)?;
     let mut trouble = Trouble::new(&path, args.on_error());
     // Lines leave at the tail, so that a burst goes out in blocks.
     let mut out = Durable::new(Stdout::open(false, Some(shutdown))?, args.durable);
@@ -51,8 +50,7 @@ pub(super) fn run(args: &GetArgs, stream: Stream, shutdown: &'static Shutdown) -
                 out.release(&mut reader)?;
                 out.flush()?;
                 let Some(waiter) = &mut waiter else { break };
-                let over =
-                    matches!(until, Until::Time(end) if clock.now_us() > end.saturating_add(STAMP_US));
+                let over = matches!(until, Until::Time(end) if clock.now_us() > end.saturating_add(STAMP_US));
                 if over || out.stdout.is_closed() {
                     break;
                 }

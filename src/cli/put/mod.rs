@@ -4,6 +4,7 @@ mod page;
 mod rejects;
 mod run;
 mod source;
+mod tail;
 
 pub use page::PAGE;
 pub use run::run;

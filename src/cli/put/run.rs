@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::rejects::Rejects;
 use super::source::Source;
-use super::{Args, LimitMode};
+use super::{Args, LimitMode, tail};
 use crate::cli::input::Filled;
 use crate::cli::meter::Meter;
 use crate::cli::output::{self, Stdout};
@@ -68,9 +68,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         shutdown,
         meter,
         context,
+        incomplete: false,
     };
     let outcome = match source {
         Some(source) => run.put_source(source),
+        None if run.args.follow => tail::follow(&mut run),
         None => run.put_files(),
     };
     run.end(outcome)
@@ -102,12 +104,15 @@ pub(super) struct Run {
     pub(super) rejects: Rejects,
     pub(super) shutdown: &'static Shutdown,
     pub(super) meter: Meter,
+    pub(super) records: Records,
+    /// What stream it is about, for errors.
+    pub(super) context: String,
     decoder: Box<dyn Decode>,
-    records: Records,
     refuse: Option<Limits>,
     /// Standard output, where it was asked for and still has a reader.
     out: Option<Stdout>,
-    context: String,
+    /// Whether something of the input was not stored, and not refused either.
+    incomplete: bool,
 }
 
 /// Where a named producer's input stands: how much of it was read, and a hash of that.
@@ -192,10 +197,25 @@ impl Run {
     }
 
     fn renew_decoder(&mut self) -> anyhow::Result<()> {
-        let record_bytes = self.producer.stream().manifest().record_bytes_max as usize;
-        self.decoder = codec::decoder(self.args.format(), &self.args.decode_options(record_bytes))
-            .map_err(|e| anyhow!(e))?;
+        self.decoder = self.new_decoder()?;
         Ok(())
+    }
+
+    /// A decoder for the start of an input.
+    pub(super) fn new_decoder(&self) -> anyhow::Result<Box<dyn Decode>> {
+        let record_bytes = self.producer.stream().manifest().record_bytes_max as usize;
+        codec::decoder(self.args.format(), &self.args.decode_options(record_bytes)).map_err(|e| anyhow!(e))
+    }
+
+    /// The largest block that a record may need.
+    pub(super) fn buffer_bytes(&self) -> usize {
+        codec_buffer(self.producer.stream().manifest().record_bytes_max)
+    }
+
+    /// Tells at once that something of the input cannot be stored; the run goes on, and ends with status 1.
+    pub(super) fn lose(&mut self, text: &str) {
+        self.incomplete = true;
+        report::say(PROGRAM, &report::printable(text), None);
     }
 
     /// Stores the whole records of the block.
@@ -502,7 +522,7 @@ impl Run {
     }
 
     /// Passes input through, where that was asked for.
-    fn pass(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         if self.args.tee { self.print(bytes) } else { Ok(()) }
     }
 
@@ -545,7 +565,7 @@ impl Run {
             (Err(error), Err(_)) | (Ok(()), Err(error)) => Err(error),
             (Ok(()), Ok(())) => {
                 self.shutdown.check().map_err(|interrupted: Interrupted| anyhow::Error::from(interrupted))?;
-                Ok(if self.rejects.count() > 0 { Outcome::Refused } else { Outcome::Done })
+                Ok(if self.rejects.count() > 0 || self.incomplete { Outcome::Refused } else { Outcome::Done })
             }
         }
     }

@@ -224,6 +224,14 @@ impl Producer {
         Ok(out_of_order)
     }
 
+    /// Goes behind everything that earlier runs may have stored: for a source whose last part, which may be stored in
+    /// part, is gone.
+    pub fn pass_over(&mut self) {
+        if let Some(named) = &self.named {
+            self.ordinal = named.end_ordinal();
+        }
+    }
+
     /// Begins to count from 0 again: for a source that is read from its start and tells its places itself.
     pub fn rewind(&mut self) {
         self.ordinal = 0;
