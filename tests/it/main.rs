@@ -12,6 +12,10 @@ mod follow;
 mod get;
 /// Which part of the source may use which.
 mod layers;
+/// kput --producer stores every record once.
+mod producer;
+/// kput stores what it reads: formats, keys, refusals, acknowledgements.
+mod put;
 /// The commands of README.md do what it says.
 // mod readme;
 /// A directory for one test, and the real programs run in it.
