@@ -1,6 +1,6 @@
 //! A machine in memory whose power can be cut: the disk under the log's crash tests.
 //!
-//! Faults that it can produce (compare TigerBeetle's `testing/storage.zig` and the ALICE and fsyncgate papers):
+//! Faults that it can produce (compare `TigerBeetle`'s `testing/storage.zig` and the ALICE and fsyncgate papers):
 //!
 //! * Power loss, now or at the n-th operation. Of the writes that no sync covered any subset survives, torn at each
 //!   512-byte sector. A sector that is lost inside the file holds what was there before, or zeros, or garbage. The
@@ -501,8 +501,8 @@ impl Disk for Machine {
     }
 
     fn locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>> {
-        let owner = self.state().number();
-        Ok(Arc::new(Owner { machine: self.clone(), path: path.to_owned(), owner }))
+        let number = self.state().number();
+        Ok(Arc::new(Owner { machine: self.clone(), path: path.to_owned(), number }))
     }
 }
 
@@ -629,7 +629,7 @@ impl File for Handle {
 struct Owner {
     machine: Machine,
     path: PathBuf,
-    owner: u64,
+    number: u64,
 }
 
 impl Locks for Owner {
@@ -644,18 +644,18 @@ impl Locks for Owner {
             return Err(stopped());
         }
         let holders = state.locks.entry((self.path.clone(), slot)).or_default();
-        if holders.iter().any(|&(owner, other)| owner != self.owner && (exclusive || other)) {
+        if holders.iter().any(|&(owner, other)| owner != self.number && (exclusive || other)) {
             return Ok(false);
         }
-        holders.retain(|&(owner, _)| owner != self.owner);
-        holders.push((self.owner, exclusive));
+        holders.retain(|&(owner, _)| owner != self.number);
+        holders.push((self.number, exclusive));
         Ok(true)
     }
 
     fn unlock(&self, slot: u64) -> io::Result<()> {
         let mut state = self.machine.state();
         if let Some(holders) = state.locks.get_mut(&(self.path.clone(), slot)) {
-            holders.retain(|&(owner, _)| owner != self.owner);
+            holders.retain(|&(owner, _)| owner != self.number);
         }
         Ok(())
     }
@@ -665,7 +665,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         let mut state = self.machine.state();
         for holders in state.locks.values_mut() {
-            holders.retain(|&(owner, _)| owner != self.owner);
+            holders.retain(|&(owner, _)| owner != self.number);
         }
     }
 }

@@ -245,7 +245,9 @@ fn indexes_are_never_evidence() {
         }
         check(what);
     }
-    names.iter().for_each(|name| disk.remove(name).unwrap());
+    for name in &names {
+        disk.remove(name).unwrap();
+    }
     check("gone");
 }
 
@@ -280,7 +282,7 @@ fn a_frame_at_the_wrong_place_is_not_accepted() {
     writer.pause().unwrap();
     let whole = [&whole[..], &machine.bytes(&path)[whole.len()..]].concat();
     for from in 1..5 {
-        for to in frames[1].bytes.start..frames[4].bytes.start + 1 {
+        for to in frames[1].bytes.start..=frames[4].bytes.start {
             if to == frames[from].bytes.start {
                 continue;
             }

@@ -269,3 +269,30 @@ fn arrival_times_never_go_back() {
     }
     assert_eq!(read_all(&machine).records.len(), 36);
 }
+
+/// A power loss took a frame and left those behind it, which were set aside. No seek finds its way to them, not by the
+/// index that still knows them either.
+#[test]
+fn what_was_set_aside_is_not_found() {
+    let machine = machine();
+    let mut writer = open(&machine, ONE).unwrap();
+    append(&mut writer, 0..3).unwrap();
+    sync(&mut writer).unwrap();
+    let whole = machine.bytes(&segment_path(0)).len();
+    for first in (3..60).step_by(3) {
+        append(&mut writer, first..first + 3).unwrap();
+    }
+    let mut bytes = machine.bytes(&segment_path(0));
+    bytes[whole + 70] ^= 1;
+    machine.crash(0);
+    machine.put(&segment_path(0), &bytes);
+    let mut writer = open(&machine, ONE).unwrap();
+    append(&mut writer, 60..63).unwrap();
+    for index in 3..60 {
+        let mut reader = reader(&machine);
+        reader.seek_index(index).unwrap();
+        let all = read(&mut reader).unwrap();
+        assert_eq!((all.numbers(), all.damage), (vec![60, 61, 62], vec![]), "from {index}");
+    }
+    assert_eq!(read_all(&machine).numbers(), [0, 1, 2, 60, 61, 62]);
+}

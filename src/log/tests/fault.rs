@@ -291,3 +291,25 @@ fn a_name_that_is_not_durable_takes_no_record() {
         assert_eq!(read_all(&machine).numbers(), [0, 1, 2, 3, 4, 5]);
     }
 }
+
+/// Between a failed sync and its consequences another writer appends what nothing is wrong with. It is kept, and counts
+/// as durable because a segment follows: so it has to be on the disk before that.
+#[test]
+fn what_is_kept_of_a_condemned_segment_is_on_the_disk() {
+    for seed in 0..20 {
+        let machine = machine();
+        let (mut a, mut b) = (open(&machine, ONE).unwrap(), open(&machine, ONE).unwrap());
+        append(&mut a, 0..3).unwrap();
+        sync(&mut a).unwrap();
+        let ticket = a.full_ticket();
+        failing_sync(&machine, 1);
+        let failure = ticket.wait().unwrap_err();
+        append(&mut b, 3..6).unwrap();
+        a.condemn(&ticket, failure);
+        append(&mut b, 6..9).unwrap();
+        sync(&mut b).unwrap();
+        machine.crash(seed);
+        drop(open(&machine, ONE).unwrap());
+        assert_eq!(read_all(&machine).numbers(), (0..9).collect::<Vec<_>>());
+    }
+}

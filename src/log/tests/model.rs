@@ -205,14 +205,9 @@ impl World {
 
     /// How many of the written were removed by retention, going by what a reader sees first.
     fn trimmed(&self, all: &All) -> usize {
-        let first = all.records.first().map_or(u64::MAX, |got| got.index);
-        match all.records.first() {
-            Some(_) => self.written.partition_point(|got| got.index < first),
-            None => {
-                let base = segments(&log_on(&self.machine)).unwrap()[0].base;
-                self.written.partition_point(|got| got.index < base)
-            }
-        }
+        let oldest = all.records.first().map(|got| got.index);
+        let first = oldest.unwrap_or_else(|| segments(&log_on(&self.machine)).unwrap()[0].base);
+        self.written.partition_point(|got| got.index < first)
     }
 
     /// What a reader saw from the start is what was written, but for what retention removed.
