@@ -15,6 +15,7 @@ use super::frame::{
 use super::index::IndexReader;
 use super::segment::{Segment, Walk, list};
 use crate::record::Provenance;
+use crate::sys::File;
 
 /// How much is read at once: a frame of usual size with the next frame's header, small enough to stay in the
 /// processor's second-level cache from the read through the checksum to the write.
@@ -63,7 +64,6 @@ pub struct Missed {
 }
 
 /// A frame of records, verified and decompressed.
-#[derive(Debug)]
 pub struct FrameRef<'a> {
     /// The header.
     pub header: FrameHeader,
@@ -72,6 +72,18 @@ pub struct FrameRef<'a> {
     provenance: &'a [u8],
     path: &'a PathBuf,
     offset: u64,
+    file: &'a dyn File,
+}
+
+impl std::fmt::Debug for FrameRef<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { header, path, offset, .. } = self;
+        f.debug_struct("FrameRef")
+            .field("header", header)
+            .field("path", path)
+            .field("offset", offset)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> FrameRef<'a> {
@@ -88,6 +100,14 @@ impl<'a> FrameRef<'a> {
     pub fn joined(&self, joint: u8) -> Option<&'a [u8]> {
         let joined = self.header.columns & columns::Column::JOINED != 0 && self.header.joint == joint;
         joined.then(|| &self.body[self.header.payload_offset as usize..])
+    }
+
+    /// The file that the frame was read from, and where in it the payloads begin, if they lie there as they are. What
+    /// has been verified there does not change any more.
+    pub fn payloads_in_file(&self) -> Option<(&'a dyn File, u64)> {
+        let before = u64::from(self.header.provenance_bytes) + u64::from(self.header.payload_offset);
+        let plain = self.header.codec == super::Codec::None;
+        plain.then(|| (self.file, self.offset + HEADER_BYTES as u64 + before))
     }
 
     /// What stands behind the batch.
@@ -601,7 +621,14 @@ impl Reader {
             }
             &self.scratch
         };
-        Ok(FrameRef { header, body, provenance: &self.buffer[start..split], path: &segment.path, offset })
+        Ok(FrameRef {
+            header,
+            body,
+            provenance: &self.buffer[start..split],
+            path: &segment.path,
+            offset,
+            file: &*segment.file,
+        })
     }
 
     /// Makes everything that this reader has read durable, if it is not known to be: what persists a position or acts

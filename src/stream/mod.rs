@@ -14,10 +14,14 @@
 
 mod advise;
 pub mod check;
+mod checkpoint;
+mod consumer;
 pub mod copy;
 mod cursor;
 mod delete;
+mod document;
 mod error;
+mod lease;
 mod manifest;
 pub mod producer;
 mod reader;
@@ -38,9 +42,14 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use advise::{Advice, COLD, Target, advise};
-pub use cursor::{Place, ShardCursor};
+pub use checkpoint::Checkpoint;
+pub use consumer::{
+    Bookmark, Committed, Consumer, ConsumerState, Failure, Reservation, Sample, ShardState, WorkerNote,
+};
+pub use cursor::{Place, ShardCursor, Step};
 pub use error::Error;
 pub(crate) use error::InShard;
+pub use lease::{Assignment, FAILOVER_DEFAULT, Progress, Worker};
 pub use manifest::{Closed, Compression, MANIFEST_NAME, Manifest, NewShard, Reshard, ShardInfo};
 pub use reader::{Delivery, Order, Polled, Start, StreamReader, Until};
 pub use router::Router;

@@ -2,6 +2,8 @@
 
 /// Damage is found, named and mended.
 mod check;
+/// Named consumers: checkpoints, leases, commands, bookmarks.
+mod consumer;
 /// The pages in `man/` and the scripts in `completions/` are what the programs' own definitions render to.
 mod docs;
 /// How a program ends: signals, closed pipes, a stuck reader, wrong usage.
