@@ -150,6 +150,9 @@ pub fn part_path(log: &LogDir, base: u64) -> PathBuf {
     log.dir.join(segment_name(base))
 }
 
+/// Takes the bytes of a header or frame, and the index entry that it gets, if it gets one.
+pub type Take<'a> = &'a mut dyn FnMut(&[u8], Option<IndexEntry>) -> Result<(), Error>;
+
 /// Passes the bytes of a segment on, verified, as those of another log if `to` is not `from`. `source` is read to the
 /// end of the part and not beyond; `name` is what an error calls it. Says how many records went by.
 pub fn pass_on(
@@ -157,7 +160,7 @@ pub fn pass_on(
     part: &Part,
     (from, to): (LogId, LogId),
     name: &Path,
-    out: &mut dyn FnMut(&[u8], Option<IndexEntry>) -> Result<(), Error>,
+    out: Take<'_>,
 ) -> Result<u64, Error> {
     let damaged = |offset, reason| Error::Damaged { path: name.to_owned(), offset, reason };
     let mut fetch = |bytes: &mut [u8], offset| match source.read_exact(bytes) {

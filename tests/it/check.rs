@@ -1,9 +1,12 @@
 //! `kshard check` and `kshard repair`: damage done by hand, found, named and mended.
 
+#![allow(clippy::format_collect, reason = "short inputs, written to be read")]
+
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::fixture::{Source, put};
 use crate::workdir::{Done, Workdir};
 
 /// A stream of one shard with many small segments, and the lines in it.
@@ -234,14 +237,14 @@ fn a_lost_manifest() {
 fn nothing_is_mended_beside_a_writer() {
     let wd = Workdir::new();
     stream(&wd, "s");
-    let mut kput = wd.run("kput").args(["s", "--ack"]).stdin("begun\n").spawn();
-    kput.read_until("\n");
+    let stream = kpipe::stream::Stream::open(&kpipe::sys::System::real(), &wd.join("s")).expect("a stream");
+    let mut writer = Source { stream }.writer(0);
+    put(&mut writer, &["begun"]);
     assert_eq!(check(&wd, "s").status, 0);
     poke(&segments(&wd, "s")[1], 900, |bytes| bytes[0] ^= 4, 1);
     let refused = wd.run("kshard").args(["repair", "s", "-q"]).fails();
     assert!(refused.stderr.contains("a writer is at work"), "{}", refused.stderr);
-    kput.end_input();
-    kput.wait().expect_status(0);
+    drop(writer);
     wd.run("kshard").args(["repair", "s", "-q"]).ok();
 }
 

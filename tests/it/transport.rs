@@ -1,5 +1,7 @@
 //! Streams moved: snapshot, dump and load, copy, and plain `cp -r`.
 
+#![allow(clippy::format_collect, reason = "short inputs, written to be read")]
+
 use std::fs;
 use std::time::{Duration, Instant};
 

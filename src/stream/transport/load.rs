@@ -43,7 +43,7 @@ pub fn load(
         match (head, &streams) {
             (Head::Manifest { bytes }, None) => {
                 let bytes = input.small(bytes)?;
-                let from = manifest(system, &building.building, &bytes)?;
+                let from = manifest(system, &building.place, &bytes)?;
                 let to = building.stream(from.clone(), !same_id)?;
                 moved.shards = from.shards.len() as u64;
                 let from = Stream { system: system.clone(), path: to.path.clone(), manifest: from };
