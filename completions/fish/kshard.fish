@@ -98,6 +98,10 @@ complete -c kshard -n "__fish_kshard_using_subcommand route" -s h -l help -d 'Pr
 complete -c kshard -n "__fish_kshard_using_subcommand stats" -l since -d 'Rates and metered units of what arrived since then' -r
 complete -c kshard -n "__fish_kshard_using_subcommand stats" -s o -l output -d 'Print a table for people, or JSON for programs: table or json' -r -f -a "table\t'For people'
 json\t'For programs'"
+complete -c kshard -n "__fish_kshard_using_subcommand stats" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
+always\t'Always: a line every ten seconds where standard error is no terminal'
+never\t'Never'"
+complete -c kshard -n "__fish_kshard_using_subcommand stats" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kshard -n "__fish_kshard_using_subcommand stats" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kshard -n "__fish_kshard_using_subcommand advise" -l window -d 'How far back to look' -r
 complete -c kshard -n "__fish_kshard_using_subcommand advise" -l target -d 'What a shard shall bear: data and keys a second' -r

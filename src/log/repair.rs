@@ -325,7 +325,7 @@ fn presumed(log: &LogDir, base: u64) -> Result<SegmentHeader, Error> {
     // Not before the last arrival in front of it, and not behind the first in it.
     let file = log.system.disk.open(&path).doing("open", &path)?;
     let header = next_header(log, base, 0, None);
-    let segment = Segment { file, path, header, identity: header.identity() };
+    let segment = Segment::of(file, path, header);
     if let Frame::Whole(first) =
         Window::new(Depth::Headers).frame(&segment, SEGMENT_HEADER_BYTES as u64, segment.len()?)?
     {

@@ -59,7 +59,6 @@ pub(super) mod decimal_sequence {
 
     use crate::record::SequenceNumber;
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
     pub(in super::super) fn serialize<S: Serializer>(
         value: &SequenceNumber,
         serializer: S,

@@ -307,16 +307,11 @@ impl Worker {
         }
         let mut shared = 0;
         for &shard in &ready {
-            match owner(state, shard) {
-                Some(id) => match counts.get_mut(&id) {
-                    Some(count) => {
-                        *count += 1;
-                        shared += 1;
-                    }
-                    None => {}
-                },
-                None => shared += 1,
-            }
+            let counted = match owner(state, shard) {
+                Some(id) => counts.get_mut(&id).map(|count| *count += 1).is_some(),
+                None => true,
+            };
+            shared += usize::from(counted);
         }
         let (least, most) = (shared / counts.len(), shared.div_ceil(counts.len()));
         let lacking = |counts: &BTreeMap<String, usize>, but: &str| -> usize {

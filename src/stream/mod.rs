@@ -21,6 +21,7 @@ mod cursor;
 mod delete;
 mod document;
 mod error;
+mod lag;
 mod lease;
 mod manifest;
 pub mod producer;
@@ -49,6 +50,7 @@ pub use consumer::{
 pub use cursor::{Place, ShardCursor, Step};
 pub use error::Error;
 pub(crate) use error::InShard;
+pub use lag::{ShardLag, Waits};
 pub use lease::{Assignment, FAILOVER_DEFAULT, Progress, Worker};
 pub use manifest::{Closed, Compression, MANIFEST_NAME, Manifest, NewShard, Reshard, ShardInfo};
 pub use reader::{Delivery, Order, Polled, Start, StreamReader, Until};

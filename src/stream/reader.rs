@@ -442,14 +442,13 @@ impl StreamReader {
                     if active.idle || active.held {
                         continue;
                     }
-                    let at = match active.arrival {
-                        Some(at) => at,
-                        None => {
-                            // Something other than records comes first of all: it only changes what is known.
-                            let at = active.cursor.peek_arrival()?.unwrap_or(i64::MIN);
-                            (active.has_buffers, active.has_file) = (true, true);
-                            *active.arrival.insert(at)
-                        }
+                    let at = if let Some(at) = active.arrival {
+                        at
+                    } else {
+                        // Something other than records comes first of all: it only changes what is known.
+                        let at = active.cursor.peek_arrival()?.unwrap_or(i64::MIN);
+                        (active.has_buffers, active.has_file) = (true, true);
+                        *active.arrival.insert(at)
                     };
                     if best.is_none_or(|(least, _)| at < least) {
                         best = Some((at, i));

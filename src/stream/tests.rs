@@ -180,6 +180,19 @@ fn scales_up_and_down_to_equal_shards() {
 }
 
 #[test]
+fn many_shards_become_one_in_few_generations() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&shards(16));
+    assert_eq!(stream.scale(1).unwrap(), 15);
+    let (mut generations, mut at) = (0, stream.manifest().open_shards()[0]);
+    while let Some(&parent) = at.parents.first() {
+        generations += 1;
+        at = stream.manifest().shard(ShardId(parent)).unwrap();
+    }
+    assert_eq!(generations, 4);
+}
+
+#[test]
 fn a_writer_meets_the_end_of_its_shard() {
     let bench = Bench::new();
     let mut stream = bench.create(&shards(1));
@@ -280,7 +293,8 @@ fn producers_are_carried_through_a_split_and_a_merge() {
     assert_eq!((upper[0].range.start, upper[0].range.end, upper[0].last.ordinal), (cut, ranges[1].end, 20));
     // The later run fences the earlier one in the children too.
     let mut later = writer(&stream, parts[1].0);
-    later.claim("p", 2).unwrap();
+    assert_eq!(later.claim("p", 1).unwrap(), log::Claim::Later(1));
+    assert!(matches!(later.claim("p", 2).unwrap(), log::Claim::Taken(_)));
     let mut batch = Batch::new(None);
     batch.push(Fresh { payload: b"x", ..Fresh::default() });
     let fenced = later.append(&[batch.draft(Codec::None, Some(&said(30)))]);
@@ -390,6 +404,27 @@ fn a_cap_in_bytes_takes_the_oldest_of_all_shards() {
         .unwrap();
     assert_eq!(stream.expire(None).unwrap().segments, 2, "the active segments stay");
     assert_eq!(seen(&stream), ["d", "e"]);
+}
+
+#[test]
+fn a_cap_in_bytes_takes_closed_shards_when_trimmed() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&NewStream { retention_us: None, ..shards(1) });
+    put(&stream, 0, &["old"]);
+    stream.split(ShardId(0), None).unwrap();
+    put(&stream, 1, &["new"]);
+    let cap = |bytes| {
+        move |manifest: &mut Manifest| {
+            manifest.retain_bytes = Some(bytes);
+            Ok(())
+        }
+    };
+    stream.update(cap(1 << 20)).unwrap();
+    assert_eq!(stream.trim().unwrap(), Freed::default());
+    stream.update(cap(1)).unwrap();
+    assert_eq!(stream.expire(None).unwrap(), Freed::default(), "only under the stream's lock");
+    assert_eq!(stream.trim().unwrap().shards, [ShardId(0)]);
+    assert_eq!(read(&bench.open()), [(1, "new".to_owned())]);
 }
 
 #[test]

@@ -69,12 +69,14 @@ impl Stream {
             }
         }
         if let Some(bytes_max) = self.manifest.retain_bytes {
-            self.expire_beyond(bytes_max, &mut freed)?;
+            self.expire_beyond(bytes_max, false, &mut freed)?;
         }
         Ok(freed)
     }
 
-    fn expire_beyond(&self, bytes_max: u64, freed: &mut Freed) -> Result<(), Error> {
+    /// Removes the oldest segments beyond a cap, and names the closed shards that are to go as a whole, where such are
+    /// asked for.
+    fn expire_beyond(&self, bytes_max: u64, closed: bool, freed: &mut Freed) -> Result<Vec<ShardId>, Error> {
         let mut shards: Vec<(LogDir, Vec<Extent>)> = Vec::new();
         for info in &self.manifest.shards {
             let log = self.log_dir(info);
@@ -84,6 +86,11 @@ impl Stream {
         let mut total: u64 = shards.iter().flat_map(|(_, extents)| extents).map(|extent| extent.bytes).sum();
         let mut candidates: Vec<Candidate> = Vec::new();
         for (shard, (_, extents)) in shards.iter().enumerate() {
+            if let Some(end) = self.manifest.shards[shard].closed.as_ref().filter(|_| closed)
+                && let Some(segment) = extents.len().checked_sub(1)
+            {
+                candidates.push(Candidate { until_us: end.at_us, shard, segment });
+            }
             candidates.extend(extents.windows(2).enumerate().map(|(segment, pair)| Candidate {
                 until_us: pair[1].created_us,
                 shard,
@@ -99,10 +106,16 @@ impl Stream {
             total -= shards[candidate.shard].1[candidate.segment].bytes;
             keep_from[candidate.shard] = candidate.segment + 1;
         }
+        let mut gone = Vec::new();
         for ((log, extents), from) in shards.iter().zip(keep_from) {
-            freed.add(remove_before(log, extents, from).in_shard(ShardId(log.id.shard))?);
+            let id = ShardId(log.id.shard);
+            if from > 0 && from == extents.len() {
+                gone.push(id);
+            } else {
+                freed.add(remove_before(log, extents, from).in_shard(id)?);
+            }
         }
-        Ok(())
+        Ok(gone)
     }
 
     /// Removes all that has expired, as [`Stream::expire`] does and more: active segments are closed if all in them has
@@ -113,33 +126,44 @@ impl Stream {
 
     fn trim_locked(&mut self, locks: &Arc<dyn Locks>) -> Result<Freed, Error> {
         let mut freed = Freed::default();
-        let Some(horizon_us) = self.manifest.horizon_us(self.system.clock.now_us()) else {
-            let cap = self.expire_known(None)?;
-            self.remove_forgotten(&mut freed)?;
-            freed.add((cap.segments, cap.bytes));
-            return Ok(freed);
-        };
-        // All records of a closed shard arrived before it was closed.
-        let expired = |shard: &ShardInfo| shard.closed.as_ref().is_some_and(|end| end.at_us < horizon_us);
-        if self.manifest.shards.iter().any(expired) {
-            let mut next = self.manifest.clone();
-            next.shards.retain(|shard| !expired(shard));
-            self.replace_manifest(next)?;
+        if let Some(horizon_us) = self.manifest.horizon_us(self.system.clock.now_us()) {
+            self.trim_expired(locks, horizon_us, &mut freed)?;
+        }
+        if let Some(bytes_max) = self.manifest.retain_bytes {
+            let gone = self.expire_beyond(bytes_max, true, &mut freed)?;
+            self.forget_shards(|shard| gone.contains(&shard.id()))?;
         }
         self.remove_forgotten(&mut freed)?;
+        Ok(freed)
+    }
+
+    fn trim_expired(
+        &mut self,
+        locks: &Arc<dyn Locks>,
+        horizon_us: i64,
+        freed: &mut Freed,
+    ) -> Result<(), Error> {
+        // What takes no room first, for the disk may be full. What fails here fails below again, and is told there.
+        for info in &self.manifest.shards {
+            freed.add(log::expire(&self.log_dir(info), Some(horizon_us), None).unwrap_or_default());
+        }
+        // All records of a closed shard arrived before it was closed.
+        self.forget_shards(|shard| shard.closed.as_ref().is_some_and(|end| end.at_us < horizon_us))?;
+        self.remove_forgotten(freed)?;
         // A shard that cannot be trimmed must not let the others fill the disk.
         let mut failed = None;
         for info in self.manifest.shards.clone() {
-            let trimmed = self.trim_shard(locks, &info, horizon_us, &mut freed).in_shard(info.id());
+            let trimmed = self.trim_shard(locks, &info, horizon_us, freed).in_shard(info.id());
             failed = failed.or(trimmed.err());
         }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        if let Some(bytes_max) = self.manifest.retain_bytes {
-            self.expire_beyond(bytes_max, &mut freed)?;
-        }
-        Ok(freed)
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Takes closed shards out of the manifest. Their directories are removed by [`Stream::remove_forgotten`].
+    fn forget_shards(&mut self, which: impl Fn(&ShardInfo) -> bool) -> Result<(), Error> {
+        let mut next = self.manifest.clone();
+        next.shards.retain(|shard| shard.is_open() || !which(shard));
+        self.replace_manifest(next)
     }
 
     fn trim_shard(

@@ -135,7 +135,7 @@ fn a_command_need_not_read_its_input() {
     let wd = Workdir::new();
     let source = Source::create(&wd, "clicks", 1);
     let line = "x".repeat(1000);
-    source.put(0, &[line.as_str(); 5000]);
+    source.put(0, &vec![line.as_str(); 5000]);
     wd.sh("kget clicks --consumer c --exec true").expect_stdout("").expect_stderr("");
     wd.sh("kget clicks --consumer c --exec cat").expect_stdout("");
     wd.sh("kget clicks --consumer d --exec cat --batch-size 100KiB | wc -c").expect_stdout("5005000\n");
@@ -328,4 +328,45 @@ fn what_retention_took_is_told_once() {
     let done = wd.sh("kget clicks --consumer c | cat; exit 0").done().expect_stdout("d\n");
     assert!(done.stderr.contains("missed records 1 to 2"), "{}", done.stderr);
     wd.sh("kget clicks --consumer c").expect_stdout("").expect_stderr("");
+}
+
+#[test]
+fn consumers_can_be_looked_at() {
+    let wd = Workdir::new();
+    let mut source = Source::create(&wd, "clicks", 1);
+    source.put(0, &["a", "b", "c"]);
+    wd.sh("kshard consumers clicks")
+        .expect_stdout("CONSUMER  SHARDS  DONE  WORKERS  BEHIND  AGE  COMMITTED\n");
+    wd.sh("kget clicks --consumer c -n 1 | cat").expect_stdout("a\n");
+    let list = wd.sh("kshard consumers clicks").ok();
+    let row: Vec<&str> = list.lines()[1].split_whitespace().collect();
+    assert_eq!(row[..5], ["c", "1", "0", "0", "2"], "{}", list.text());
+    let one = wd.sh("kshard consumers clicks c").ok();
+    assert!(one.lines()[1].starts_with("shardId-000000000000      -       2"), "{}", one.text());
+    assert!(wd.sh("kshard consumers clicks c --why").ok().text().contains("a lease: nobody reads it"));
+    wd.sh("kshard consumers clicks c --max-lag 1h").ok();
+    wd.sh("kshard check clicks").ok();
+    wd.sh("kshard consumers clicks --max-lag 0").done().expect_status(1);
+    let json = wd.sh("kshard consumers clicks c -o json").ok();
+    assert!(json.text().contains(r#""RecordsBehind": 2"#), "{}", json.text());
+    source.stream.split(ShardId(0), None).unwrap();
+    let why = wd.sh("kshard consumers clicks c --why").ok();
+    assert!(why.lines()[2].ends_with("its parent shardId-000000000000"), "{}", why.text());
+    // Somebody is at work, and fails at it.
+    let kget = wd.sh("exec kget clicks --consumer c --exec 'exit 7' --max-backoff 50ms").spawn();
+    eventually("it fails", || {
+        wd.sh("kshard consumers clicks c --why")
+            .ok()
+            .text()
+            .contains("its command, which ended with exit status 7")
+    });
+    let busy = wd.sh("kshard consumers clicks c --reset latest").fails();
+    assert!(busy.stderr.contains(&format!("process {} reads for it", kget.id())), "{}", busy.stderr);
+    wd.sh("kshard consumers clicks c --delete").fails();
+    kget.signal("TERM");
+    kget.wait().expect_status(143);
+    wd.sh("kshard consumers clicks c --reset trim-horizon").expect_stdout("");
+    wd.sh("kget clicks --consumer c").expect_stdout("a\nb\nc\n");
+    wd.sh("kshard consumers clicks c --delete").expect_stdout("");
+    wd.sh("kshard consumers clicks c").fails();
 }

@@ -18,6 +18,10 @@ mod format;
 mod get;
 /// Which part of the source may use which.
 mod layers;
+/// kput --producer stores every record once.
+mod producer;
+/// kput stores what it reads: formats, keys, refusals, acknowledgements.
+mod put;
 /// kshard makes, shows and changes streams.
 mod shard;
 /// The commands of README.md do what it says.

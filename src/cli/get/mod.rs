@@ -28,6 +28,7 @@ use crate::stream::{self, Bookmark, Consumer, Start, Stream, Until};
 use crate::sys::System;
 
 /// Reads a stream as the arguments say.
+#[expect(clippy::needless_pass_by_value, reason = "what every program's run looks like")]
 pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
     let path = args.stream.resolve()?;
     let shutdown = match args.consumer.exec {

@@ -80,6 +80,7 @@ commands! {
     Delete: delete,
     Check: check,
     Repair: repair,
+    Consumers: super::consumers,
     Snapshot: snapshot,
     Dump: dump,
     Load: load,

@@ -186,7 +186,7 @@ impl Verifier<'_> {
                 let file = self.log.system.disk.open(&path).doing("open", &path)?;
                 let arrival_us = before.map_or(i64::MIN, |walked| walked.arrival_us);
                 let header = next_header(self.log, base, arrival_us, None);
-                Ok(Some((Segment { file, path, header, identity: header.identity() }, false)))
+                Ok(Some((Segment::of(file, path, header), false)))
             }
             Err(error) => Err(error),
         }
