@@ -52,7 +52,7 @@ pub fn load(
             (Head::Segment { shard, base, bytes }, Some((from, to))) => {
                 let id = ShardId(shard);
                 let info = from.manifest.shard(id).ok_or(Error::NoShard(id))?;
-                let part = Part { base, bytes, sealed: false };
+                let part = Part { base, bytes, sealed: false, file: None };
                 let written = write_part(
                     &mut input,
                     &part,
