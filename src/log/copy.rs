@@ -22,7 +22,7 @@ use super::verify::{Depth, Frame, Window};
 use crate::sys::{Disk, File};
 
 /// A segment, and how many of its bytes are copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Part {
     /// Its base.
     pub base: u64,
@@ -30,10 +30,12 @@ pub struct Part {
     pub bytes: u64,
     /// Whether it never changes any more.
     pub sealed: bool,
+    /// The open file: retention may remove its name before it is copied.
+    pub file: Option<Arc<dyn File>>,
 }
 
 /// What of a log is copied.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Cut {
     /// Segments, ascending.
     pub parts: Vec<Part>,
@@ -63,8 +65,13 @@ pub fn cut(log: &LogDir, with_end: bool) -> Result<Cut, Error> {
     }
 }
 
+/// So many segments of a log are held open while it is copied; of one that has more, none: what retention then takes
+/// meanwhile ends the copy with an error.
+const HELD_MAX: usize = 256;
+
 fn try_cut(log: &LogDir, with_end: bool) -> Result<Cut, Error> {
     let bases = list(log)?;
+    let hold = bases.len() <= HELD_MAX;
     let mut cut = Cut::default();
     let mut before: Option<Segment> = None;
     for base in bases {
@@ -76,7 +83,8 @@ fn try_cut(log: &LogDir, with_end: bool) -> Result<Cut, Error> {
                     Error::Damaged { path: segment.path.clone(), offset: 0, reason }
                 },
             )?;
-            cut.parts.push(Part { base: said.base, bytes: said.bytes, sealed: true });
+            let file = hold.then(|| Arc::clone(&before.file));
+            cut.parts.push(Part { base: said.base, bytes: said.bytes, sealed: true, file });
             cut.next = said.end;
         }
         before = Some(segment);
@@ -85,7 +93,7 @@ fn try_cut(log: &LogDir, with_end: bool) -> Result<Cut, Error> {
     let (bytes, next, ended) = whole_end(&last, with_end)?;
     let condemned = |source| Error::Condemned { path: last.path.clone(), source };
     last.file.sync_data().map_err(|source| condemned(Some(source)))?;
-    cut.parts.push(Part { base: last.header.base, bytes, sealed: ended });
+    cut.parts.push(Part { base: last.header.base, bytes, sealed: ended, file: Some(last.file) });
     cut.next = next;
     Ok(cut)
 }
@@ -141,7 +149,10 @@ const CHUNK_BYTES: usize = 512 << 10;
 /// The bytes of a part, for a copy.
 pub fn open_part(log: &LogDir, part: &Part) -> Result<impl Read + use<>, Error> {
     let path = part_path(log, part.base);
-    let file = log.system.disk.open(&path).doing("open", &path)?;
+    let file = match &part.file {
+        Some(file) => Arc::clone(file),
+        None => log.system.disk.open(&path).doing("open", &path)?,
+    };
     Ok(io::BufReader::with_capacity(CHUNK_BYTES, FileRead { file, at: 0, end: part.bytes }))
 }
 
@@ -150,6 +161,9 @@ pub fn part_path(log: &LogDir, base: u64) -> PathBuf {
     log.dir.join(segment_name(base))
 }
 
+/// Takes the bytes of a header or frame, and the index entry that it gets, if it gets one.
+pub type Take<'a> = &'a mut dyn FnMut(&[u8], Option<IndexEntry>) -> Result<(), Error>;
+
 /// Passes the bytes of a segment on, verified, as those of another log if `to` is not `from`. `source` is read to the
 /// end of the part and not beyond; `name` is what an error calls it. Says how many records went by.
 pub fn pass_on(
@@ -157,7 +171,7 @@ pub fn pass_on(
     part: &Part,
     (from, to): (LogId, LogId),
     name: &Path,
-    out: &mut dyn FnMut(&[u8], Option<IndexEntry>) -> Result<(), Error>,
+    out: Take<'_>,
 ) -> Result<u64, Error> {
     let damaged = |offset, reason| Error::Damaged { path: name.to_owned(), offset, reason };
     let mut fetch = |bytes: &mut [u8], offset| match source.read_exact(bytes) {
@@ -243,7 +257,9 @@ pub fn link_part(from: &LogDir, part: &Part, to: &LogDir) -> Result<bool, Error>
     let path = part_path(from, part.base);
     match disk.hard_link(&path, &part_path(to, part.base)) {
         Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(e).doing("link", &path),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && part.file.is_none() => {
+            return Err(e).doing("link", &path);
+        }
         Err(_) => return Ok(false),
     }
     // It can be rebuilt.

@@ -24,6 +24,8 @@
 //!    are a torn tail and are set aside.
 //! 5. Arrival times never go backwards.
 //! 6. Index files are derived. Missing, short or wrong ones cost time and nothing else.
+//! 7. Only a repair replaces a segment, while no writer is alive, and by one of the same bytes but for gaps where frames
+//!    did not hold (see `repair`). What others say of the segment stays true.
 //!
 //! # Locks
 //!

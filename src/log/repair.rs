@@ -43,7 +43,7 @@ pub fn repair(
     dry_run: bool,
     on: &mut dyn FnMut(&Finding),
 ) -> Result<Vec<Finding>, Error> {
-    let mut held = Held { locks, shard: log.id.shard, held: false };
+    let mut held = Held { locks, shard: log.id.shard, taken: false };
     for _ in 0..ROUNDS_MAX {
         let mut found = Vec::new();
         verify(log, Depth::All, &mut |event| {
@@ -61,13 +61,13 @@ pub fn repair(
             return Ok(left);
         }
         let segments = todo.iter().any(|finding| !is_index(finding));
-        if segments && !held.held {
+        if segments && !held.taken {
             held.take(log)?;
             // What was found without the lock may have changed.
             continue;
         }
         let last = list(log)?.last().copied();
-        if !held.held && todo.iter().any(|finding| !is_of_sealed(finding, last)) {
+        if !held.taken && todo.iter().any(|finding| !is_of_sealed(finding, last)) {
             match held.take(log) {
                 Ok(()) => continue,
                 // The index of the segment that is being written has to wait.
@@ -78,7 +78,7 @@ pub fn repair(
         let todo: Vec<Finding> = todo
             .into_iter()
             .filter(|finding| {
-                segments && !is_index(finding) || !segments && (held.held || is_of_sealed(finding, last))
+                segments && !is_index(finding) || !segments && (held.taken || is_of_sealed(finding, last))
             })
             .collect();
         if todo.is_empty() {
@@ -96,11 +96,10 @@ pub fn repair(
 
 fn is_mendable(finding: &Finding) -> bool {
     match finding.flaw {
-        Flaw::Header | Flaw::Foreign => true,
+        Flaw::Header | Flaw::Foreign | Flaw::Index(_) | Flaw::IndexMissing => true,
         Flaw::Stretch(_) => finding.until - finding.offset >= HEADER_BYTES as u64,
         // One that its follower speaks of.
         Flaw::Missing => finding.until > 0,
-        Flaw::Index(_) | Flaw::IndexMissing => true,
         Flaw::Contradiction(_) | Flaw::SetAside | Flaw::Tail | Flaw::Condemned | Flaw::Gap => false,
     }
 }
@@ -121,7 +120,7 @@ fn base_of(path: &Path) -> Option<u64> {
 struct Held<'a> {
     locks: &'a Arc<dyn Locks>,
     shard: u32,
-    held: bool,
+    taken: bool,
 }
 
 impl Held<'_> {
@@ -129,7 +128,7 @@ impl Held<'_> {
         self.locks.lock(append_slot(self.shard), true).doing("lock", &log.dir)?;
         match self.locks.try_lock(live_slot(self.shard), true).doing("lock", &log.dir) {
             Ok(true) => {
-                self.held = true;
+                self.taken = true;
                 Ok(())
             }
             other => {
@@ -142,7 +141,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if self.held {
+        if self.taken {
             let _ = self.locks.unlock(live_slot(self.shard));
             let _ = self.locks.unlock(append_slot(self.shard));
         }
@@ -385,7 +384,7 @@ fn rebuild_index(log: &LogDir, base: u64) -> Result<(), Error> {
 pub fn identify(system: &crate::sys::System, dir: &Path) -> Result<Option<(super::LogId, u64)>, Error> {
     let mut names = system.disk.list(dir).doing("list", dir)?;
     names.sort_unstable();
-    for name in names.iter().filter(|name| name.ends_with(".seg") && !name.starts_with('.')) {
+    for name in names.iter().filter(|name| Path::new(name).extension().is_some_and(|e| e == "seg")) {
         let path = dir.join(name);
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         let got =

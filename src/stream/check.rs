@@ -93,7 +93,11 @@ pub fn check(
         let mut tell = |event| match event {
             Event::Progress { records, bytes } => on(Told::Progress { records, bytes }),
             Event::Found(finding) => {
-                on(Told::Found(Problem::Log { shard: info.id(), shard_created_s: info.created_s(), finding }))
+                on(Told::Found(Problem::Log {
+                    shard: info.id(),
+                    shard_created_s: info.created_s(),
+                    finding,
+                }));
             }
         };
         match verify(&log, depth, &mut tell) {
@@ -145,7 +149,7 @@ impl Checker<'_> {
         }
         match (&before.closed, &now.closed, &sum.end) {
             (Some(_), _, None) => {
-                self.damage(id, "the manifest says that the shard has ended, its log does not")
+                self.damage(id, "the manifest says that the shard has ended, its log does not");
             }
             (_, None, Some(end)) => {
                 let pending = self.now.pending.as_ref().is_some_and(|p| p.parents.contains(&id.0));
@@ -238,7 +242,7 @@ impl Checker<'_> {
                 } else if !coming {
                     self.damage(id, "the manifest does not know the shard");
                 }
-            } else if name.starts_with('.') && (name.ends_with(".tmp") || name.ends_with(".new")) {
+            } else if name.starts_with('.') && is_unfinished(&name) {
                 self.say(Severity::Note, None, path, "is left over from a program that was killed");
             } else if ![MANIFEST_NAME, LOCKS_NAME, CONSUMERS_NAME, REJECTS_NAME].contains(&name.as_str()) {
                 self.say(Severity::Note, None, path, "is no part of a stream");
@@ -311,4 +315,9 @@ impl Checker<'_> {
         names.sort_unstable();
         Ok(names)
     }
+}
+
+/// Whether a name is of something that was being built.
+fn is_unfinished(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|end| end == "tmp" || end == "new")
 }

@@ -1,9 +1,12 @@
 //! `kshard check` and `kshard repair`: damage done by hand, found, named and mended.
 
+#![allow(clippy::format_collect, reason = "short inputs, written to be read")]
+
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::fixture::{Source, put};
 use crate::workdir::{Done, Workdir};
 
 /// A stream of one shard with many small segments, and the lines in it.
@@ -234,14 +237,14 @@ fn a_lost_manifest() {
 fn nothing_is_mended_beside_a_writer() {
     let wd = Workdir::new();
     stream(&wd, "s");
-    let mut kput = wd.run("kput").args(["s", "--ack"]).stdin("begun\n").spawn();
-    kput.read_until("\n");
+    let stream = kpipe::stream::Stream::open(&kpipe::sys::System::real(), &wd.join("s")).expect("a stream");
+    let mut writer = Source { stream }.writer(0);
+    put(&mut writer, &["begun"]);
     assert_eq!(check(&wd, "s").status, 0);
     poke(&segments(&wd, "s")[1], 900, |bytes| bytes[0] ^= 4, 1);
     let refused = wd.run("kshard").args(["repair", "s", "-q"]).fails();
     assert!(refused.stderr.contains("a writer is at work"), "{}", refused.stderr);
-    kput.end_input();
-    kput.wait().expect_status(0);
+    drop(writer);
     wd.run("kshard").args(["repair", "s", "-q"]).ok();
 }
 
@@ -263,4 +266,69 @@ fn a_stream_that_is_written_has_no_damage() {
     }
     assert!(rounds > 3);
     writer.kill();
+}
+
+#[test]
+fn every_flipped_byte_is_found_and_mended() {
+    use kpipe::log::repair::repair;
+    use kpipe::log::verify::{Depth, Event, verify};
+
+    let wd = Workdir::new();
+    stream(&wd, "s");
+    let stream = kpipe::stream::Stream::open(&kpipe::sys::System::real(), &wd.join("s")).expect("a stream");
+    let log = stream.log_dir(&stream.manifest().shards[0]);
+    let damages = || {
+        let mut found = Vec::new();
+        let sum = verify(&log, Depth::All, &mut |event| match event {
+            Event::Found(finding) if finding.flaw.severity() == kpipe::log::verify::Severity::Damage => {
+                found.push(finding);
+            }
+            Event::Found(_) | Event::Progress { .. } => {}
+        });
+        (sum.expect("a log that can be read").records, found)
+    };
+    let (records, found) = damages();
+    assert_eq!((records, found), (1200, vec![]));
+    let path = &segments(&wd, "s")[3];
+    let whole = fs::read(path).expect("a segment");
+    let locks = stream.locks().expect("locks");
+    // A higher layout version is a later program's, whatever its checksum.
+    for at in (0..whole.len()).filter(|at| !(8..10).contains(at)) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x40;
+        fs::write(path, &bytes).expect("written");
+        let (left, found) = damages();
+        assert!(!found.is_empty(), "byte {at}");
+        assert!(left >= 1100, "byte {at}: {left} records are left");
+        if at % 61 == 0 {
+            let keep = wd.join(format!("kept-{at}"));
+            repair(&log, &locks, &keep, false, &mut |_| {}).expect("mended");
+            assert_eq!(damages(), (left, vec![]), "byte {at}");
+            assert_eq!(fs::read(keep.join(path.file_name().expect("a name"))).expect("kept"), bytes);
+        }
+    }
+    fs::write(path, &whole).expect("written");
+    assert_eq!(damages(), (1200, vec![]));
+}
+
+#[test]
+fn the_end_of_a_shard() {
+    let wd = Workdir::new();
+    let all = stream(&wd, "s");
+    wd.run("kshard").args(["split", "s", "0"]).ok();
+    let last = segments(&wd, "s").pop().expect("a segment");
+    let len = fs::metadata(&last).expect("a segment").len();
+    // The last frame: header, two children, one parent.
+    let file = fs::File::options().write(true).open(&last).expect("a segment");
+    file.set_len(len - 64 - (4 + 2 * 36 + 4 + 4)).expect("shorter");
+    let done = check(&wd, "s").expect_status(1);
+    assert!(done.text().contains("the manifest says that the shard has ended"), "{}", done.text());
+    let done = wd.run("kshard").args(["repair", "s"]).ok();
+    assert!(done.text().contains("the end of the shard is lost"), "{}", done.text());
+    let after = check(&wd, "s");
+    assert_eq!(after.status, 0, "{}", after.text());
+    wd.run("kput").args(["s", "-q"]).stdin("more\n").ok();
+    let got = read(&wd, "s");
+    assert_eq!(got.lines().len(), all.lines().count() + 1);
+    wd.run("kshard").args(["repair", "s"]).ok().expect_stdout("");
 }

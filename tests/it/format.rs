@@ -3,6 +3,8 @@
 //!
 //! `UPDATE_DOCS=1 cargo test --test it format` writes the example anew.
 
+#![allow(clippy::format_collect, reason = "short inputs, written to be read")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,7 +132,7 @@ fn the_example_can_be_read() {
     reads_the_same(&wd, "s");
 }
 
-/// tests/read_stream.py reads what kget reads.
+/// `tests/read_stream.py` reads what kget reads.
 fn reads_the_same(wd: &Workdir, name: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_stream.py");
     let plain = wd.run("python3").arg(&script).arg(name).ok();

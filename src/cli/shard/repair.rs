@@ -49,8 +49,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         Err(Error::NotFound { .. }) => return Err(stream_name::unknown(&path)),
         other => other.about(&path)?,
     };
-    let rest: String =
-        left.iter().map(|problem| format!("{}\n", printable(&line(&stream, problem)))).collect();
+    let mut rest = String::new();
+    for problem in &left {
+        let _ = writeln!(rest, "{}", printable(&line(&stream, problem)));
+    }
     print::text(&rest)?;
     if mended == 0 {
         args.common.note("kshard", "nothing to mend");

@@ -350,8 +350,7 @@ impl Verifier<'_> {
     fn note_frame(&mut self, segment: &Segment, at: u64, header: &FrameHeader) -> Result<(), Error> {
         match header.kind {
             Kind::End => {
-                let body =
-                    self.window.read(segment, at + HEADER_BYTES as u64, header.stored_bytes as usize)?;
+                let body = Window::read(segment, at + HEADER_BYTES as u64, header.stored_bytes as usize)?;
                 self.sum.end = EndOfShard::decode(&body);
             }
             Kind::Gap => {
@@ -444,7 +443,7 @@ impl Verifier<'_> {
             }
         }
         if let (Some(seal), Some(at)) = (seal, place.last_at) {
-            let body = self.window.read(segment, at + HEADER_BYTES as u64, seal.stored_bytes as usize)?;
+            let body = Window::read(segment, at + HEADER_BYTES as u64, seal.stored_bytes as usize)?;
             let said = super::frame::control::decode_seal(&body);
             let records = place.next - segment.header.base;
             if said.is_none_or(|(count, next)| count != records || limit.is_some() && follower != Some(next))

@@ -78,7 +78,7 @@ impl Window {
     }
 
     /// Some bytes from anywhere, past the window.
-    pub(crate) fn read(&self, segment: &Segment, at: u64, len: usize) -> Result<Vec<u8>, Error> {
+    pub(crate) fn read(segment: &Segment, at: u64, len: usize) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; len];
         let got = segment.file.read_at(&mut bytes, at).doing("read", &segment.path)?;
         bytes.truncate(got);

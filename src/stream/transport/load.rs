@@ -43,7 +43,7 @@ pub fn load(
         match (head, &streams) {
             (Head::Manifest { bytes }, None) => {
                 let bytes = input.small(bytes)?;
-                let from = manifest(system, &building.building, &bytes)?;
+                let from = manifest(system, &building.place, &bytes)?;
                 let to = building.stream(from.clone(), !same_id)?;
                 moved.shards = from.shards.len() as u64;
                 let from = Stream { system: system.clone(), path: to.path.clone(), manifest: from };
@@ -52,7 +52,7 @@ pub fn load(
             (Head::Segment { shard, base, bytes }, Some((from, to))) => {
                 let id = ShardId(shard);
                 let info = from.manifest.shard(id).ok_or(Error::NoShard(id))?;
-                let part = Part { base, bytes, sealed: false };
+                let part = Part { base, bytes, sealed: false, file: None };
                 let written = write_part(
                     &mut input,
                     &part,

@@ -99,7 +99,7 @@ fn settled(stream: &Stream) -> Result<Stream, Error> {
 struct Building {
     system: System,
     path: PathBuf,
-    building: PathBuf,
+    place: PathBuf,
     finished: bool,
 }
 
@@ -111,8 +111,8 @@ impl Building {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("stream");
         let building = path.with_file_name(format!(".{name}.{}.new", Uuid::new_v4().simple()));
         system.disk.create_dir(&building).map_err(io("create", path))?;
-        let built = Self { system: system.clone(), path: path.to_owned(), building, finished: false };
-        if let Some(kind) = system.disk.network_kind(&built.building) {
+        let built = Self { system: system.clone(), path: path.to_owned(), place: building, finished: false };
+        if let Some(kind) = system.disk.network_kind(&built.place) {
             return Err(Error::NetworkFileSystem { path: path.to_owned(), kind });
         }
         Ok(built)
@@ -126,7 +126,7 @@ impl Building {
         if let Some(name) = self.path.file_name().and_then(|n| n.to_str()) {
             name.clone_into(&mut manifest.name);
         }
-        let stream = Stream { system: self.system.clone(), path: self.building.clone(), manifest };
+        let stream = Stream { system: self.system.clone(), path: self.place.clone(), manifest };
         drop(stream.locks()?);
         for shard in &stream.manifest.shards {
             let dir = stream.log_dir(shard).dir;
@@ -137,7 +137,7 @@ impl Building {
 
     fn consumer(&self, name: &str, state: &[u8]) -> Result<(), Error> {
         let disk = &self.system.disk;
-        let (all, dir) = (self.building.join(CONSUMERS_NAME), self.building.join(CONSUMERS_NAME).join(name));
+        let (all, dir) = (self.place.join(CONSUMERS_NAME), self.place.join(CONSUMERS_NAME).join(name));
         if !disk.exists(&all) {
             disk.create_dir(&all).map_err(io("create", &all))?;
         }
@@ -155,8 +155,8 @@ impl Building {
             disk.sync_dir(&dir).map_err(io("sync", &dir))?;
         }
         stream.write_manifest()?;
-        disk.sync_dir(&self.building).map_err(io("sync", &self.building))?;
-        disk.rename(&self.building, &self.path).map_err(|source| match source.kind() {
+        disk.sync_dir(&self.place).map_err(io("sync", &self.place))?;
+        disk.rename(&self.place, &self.path).map_err(|source| match source.kind() {
             std::io::ErrorKind::DirectoryNotEmpty
             | std::io::ErrorKind::AlreadyExists
             | std::io::ErrorKind::NotADirectory => Error::Exists { path: self.path.clone() },
@@ -174,7 +174,7 @@ impl Building {
 impl Drop for Building {
     fn drop(&mut self) {
         if !self.finished {
-            let _ = self.system.disk.remove_dir_all(&self.building);
+            let _ = self.system.disk.remove_dir_all(&self.place);
         }
     }
 }
