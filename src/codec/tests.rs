@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use regex::bytes::Regex;
 
 use super::*;
+use crate::hash::HashKey;
+use crate::record::Attribute;
 
 /// A record, or why there is none, with all that its block said about it.
 #[derive(Debug, PartialEq, Eq)]

@@ -181,7 +181,11 @@ impl Run {
         let ahead = Ahead::start(source, decoder, renew)?;
         loop {
             match ahead.next(self.patience()) {
-                None => {}
+                // The time for a sync has come and nothing else to do: its acknowledgements are not left waiting.
+                None => {
+                    self.tick()?;
+                    self.idle()?;
+                }
                 // Nothing waits in the pipe: whoever reads the stream shall see what came so far.
                 Some(Event::Idle) => self.idle()?,
                 Some(Event::Block(mut block)) => {

@@ -23,10 +23,9 @@ use sync::Syncer;
 
 use super::error::{Error, InShard};
 use super::{Router, Stream};
-use crate::codec::Records;
 use crate::hash::{HashKey, HashRange};
 use crate::log::{self, Batch, Codec, Draft, Fresh, SyncTicket, Writer};
-use crate::record::ShardId;
+use crate::record::{Records, ShardId};
 use crate::sys::Locks;
 
 /// When a producer makes what it has written durable.

@@ -2,11 +2,15 @@
 //!
 //! Nothing here touches a file or knows how bytes lie on a disk.
 
+mod columns;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
 use crate::hash::HashKey;
+
+pub use columns::{Records, Refused, Span};
 
 /// The largest index a record may have within its shard, as in the service (`0x7fff_ffff_ffff_ffff`).
 /// It is also what the ending sequence number of a closed shard carries.
