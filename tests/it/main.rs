@@ -18,5 +18,7 @@ mod producer;
 mod put;
 /// The commands of README.md do what it says.
 // mod readme;
+/// kput -f follows files.
+mod tail;
 /// A directory for one test, and the real programs run in it.
 mod workdir;

@@ -162,6 +162,10 @@ impl Reader {
     /// Takes what is left of a file that nobody writes to any more: its last line may have no end.
     pub(super) fn finish(&mut self, run: &mut Run, reading: &mut Reading) -> anyhow::Result<()> {
         while self.step(run, reading, true)? == Step::More {}
+        if self.last == Some(reading.number) {
+            // If its last line goes on after all, it would be cut in another way when it is read again.
+            run.producer.sync_now().with_context(|| run.context.clone())?;
+        }
         Ok(())
     }
 
