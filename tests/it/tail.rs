@@ -364,6 +364,10 @@ fn chaos(seed: u64, rotation: Rotation, shards: u32) {
         }
     }
     wait_for(&wd, expected.lines().count());
+    if let Ok(keep) = std::env::var("KPIPE_TEST_KEEP") {
+        wd.write("expected", &expected);
+        wd.sh(&format!("rm -rf {keep}; cp -a . {keep}")).ok();
+    }
     expect_once_in_order(wd.sh("kget s").ok().text(), &expected);
     assert_eq!(stop(agent), "");
     // One more run finds nothing to do.

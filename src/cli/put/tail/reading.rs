@@ -35,6 +35,8 @@ pub(super) struct Reading {
     pub(super) size: u64,
     /// When it last grew.
     pub(super) grown: Instant,
+    /// Files before it that leave the table when something of this one is stored.
+    pub(super) predecessors: Vec<u64>,
     /// It is a copy, or compressed: nobody writes to it.
     is_finished: bool,
     /// It cannot be read.
@@ -146,11 +148,11 @@ impl Reader {
             decoder,
             size: offset,
             grown: Instant::now(),
+            predecessors: Vec::new(),
             is_finished: false,
             is_unreadable: false,
             body,
         };
-        self.table.entries.insert(number, reading.entry(file.id));
         Ok(reading)
     }
 
@@ -250,7 +252,12 @@ impl Reader {
             }
             self.last = Some(reading.number);
             self.table.time = (run.producer.stream().system().clock.now_us() / 1_000_000) as u64;
-            self.table.entries.insert(reading.number, reading.entry(reading.path));
+            if reading.offset > 0 {
+                self.table.entries.insert(reading.number, reading.entry(reading.path));
+                for number in reading.predecessors.drain(..) {
+                    self.table.entries.remove(&number);
+                }
+            }
             run.store(&reading.name, block, self.table.text().as_bytes())?;
         }
         decoded.with_context(|| reading.name.clone())?;
