@@ -76,7 +76,7 @@ pub(super) fn follow(run: &mut Run) -> anyhow::Result<()> {
     }
     let name = run.args.producer.clone().unwrap_or_else(|| derived_name(&paths));
     let resume = run.producer.claim(&name).with_context(|| run.context.clone())?;
-    let reader = Reader::new(run, name)?;
+    let reader = Reader::new(run, name);
     let files = paths
         .into_iter()
         .map(|path| Followed {
@@ -180,7 +180,7 @@ impl Tail {
                 Step::More => moved = true,
                 Step::End => return Ok(self.at_end(run, file, current)? || moved),
                 Step::Replaced => {
-                    file.current = self.replaced(run, file, current);
+                    file.current = self.replaced(run, file, &current);
                     return Ok(true);
                 }
             }
@@ -219,7 +219,7 @@ impl Tail {
             use std::os::unix::fs::MetadataExt;
             (meta.dev(), meta.ino()) == (current.body.dev, current.body.ino)
         });
-        let next = if is_live { None } else { self.next_of(file, &current) };
+        let next = if is_live { None } else { Self::next_of(file, &current) };
         let Some(next) = next else {
             file.leaving = None;
             file.current = Some(current);
@@ -263,7 +263,7 @@ impl Tail {
         }
     }
 
-    fn next_of(&self, file: &Followed, current: &Reading) -> Option<rotation::Sibling> {
+    fn next_of(file: &Followed, current: &Reading) -> Option<rotation::Sibling> {
         let list = rotation::siblings(&file.path);
         let except: Vec<_> = file.lingering.iter().map(|(r, _)| (r.body.dev, r.body.ino)).collect();
         if list.iter().any(|sibling| sibling.is(&current.body)) {
@@ -285,7 +285,7 @@ impl Tail {
     ) -> anyhow::Result<bool> {
         let except: Vec<_> = file.lingering.iter().map(|(r, _)| (r.body.dev, r.body.ino)).collect();
         let next = match (current, file.lost_since) {
-            (Some(current), _) => self.next_of(file, current),
+            (Some(current), _) => Self::next_of(file, current),
             (None, Some(time)) => {
                 rotation::next(&rotation::siblings(&file.path), &After::Time(time), &except)
             }
@@ -310,7 +310,7 @@ impl Tail {
 
     /// The current file was truncated, or overwritten, in its place. If it was copied before, the rest of it is read
     /// from the copy.
-    fn replaced(&mut self, run: &mut Run, file: &Followed, current: Reading) -> Option<Reading> {
+    fn replaced(&mut self, run: &mut Run, file: &Followed, current: &Reading) -> Option<Reading> {
         let entry = current.entry(file.id);
         let own = (current.body.dev, current.body.ino);
         let copy = if entry.offset > 0 { rotation::locate(&file.path, &entry, Some(own)) } else { None };

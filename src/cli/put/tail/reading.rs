@@ -90,8 +90,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(run: &Run, name: String) -> anyhow::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(run: &Run, name: String) -> Self {
+        Self {
             name,
             table: Table { reading: run.args.reading(), ..Table::default() },
             next_number: 0,
@@ -99,7 +99,7 @@ impl Reader {
             last: None,
             buffer: vec![0; BLOCK_BYTES],
             buffer_max: run.buffer_bytes(),
-        })
+        }
     }
 
     /// A file that has never been read.
