@@ -24,6 +24,8 @@ mod producer;
 mod put;
 /// kshard makes, shows and changes streams.
 mod shard;
+/// kput -f follows files.
+mod tail;
 /// The commands of README.md do what it says.
 // mod readme;
 /// Streams are moved whole and record by record.

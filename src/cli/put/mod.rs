@@ -1,5 +1,6 @@
 //! `kput`: what can be typed, and what is meant by it.
 
+mod again;
 mod ahead;
 mod page;
 mod rejects;
@@ -150,9 +151,10 @@ impl Args {
             self.key.key.is_some() || self.explicit_hash_key.is_some() || self.producer_position.is_some();
         let extension = self.files.first().and_then(|file| file.extension()).and_then(|e| e.to_str());
         match (self.input, extension) {
-            (Some(InputFormat::Csv { .. }), _) => InputFormat::Csv { delimiter: self.delimiter },
+            (Some(InputFormat::Csv { .. }), _) | (None, Some("csv")) => {
+                InputFormat::Csv { delimiter: self.delimiter }
+            }
             (Some(format), _) => format,
-            (None, Some("csv")) => InputFormat::Csv { delimiter: self.delimiter },
             (None, Some("tsv")) => InputFormat::Csv { delimiter: b'\t' },
             (None, Some("ndjson" | "jsonl")) => InputFormat::Ndjson,
             (None, _) if wants_field => InputFormat::Ndjson,

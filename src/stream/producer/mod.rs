@@ -461,12 +461,11 @@ impl Producer {
             }
             return Ok(());
         }
-        let i = match hash {
-            Some(hash) => self.router.slot(hash),
-            None => {
-                self.next_unkeyed = (self.next_unkeyed + 1) % self.slots.len();
-                self.next_unkeyed
-            }
+        let i = if let Some(hash) = hash {
+            self.router.slot(hash)
+        } else {
+            self.next_unkeyed = (self.next_unkeyed + 1) % self.slots.len();
+            self.next_unkeyed
         };
         if let Some(limits) = &mut self.limits {
             let bytes = record.payload.len() + record.key.map_or(0, <[u8]>::len);

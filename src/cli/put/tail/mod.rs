@@ -76,7 +76,7 @@ pub(super) fn follow(run: &mut Run) -> anyhow::Result<()> {
     }
     let name = run.args.producer.clone().unwrap_or_else(|| derived_name(&paths));
     let resume = run.producer.claim(&name).with_context(|| run.context.clone())?;
-    let reader = Reader::new(run, name)?;
+    let reader = Reader::new(run, name);
     let files = paths
         .into_iter()
         .map(|path| Followed {
@@ -180,7 +180,7 @@ impl Tail {
                 Step::More => moved = true,
                 Step::End => return Ok(self.at_end(run, file, current)? || moved),
                 Step::Replaced => {
-                    file.current = self.replaced(run, file, current);
+                    file.current = self.replaced(run, file, &current);
                     return Ok(true);
                 }
             }
@@ -202,11 +202,11 @@ impl Tail {
                     other => break other,
                 }
             };
-            if step == Step::End && until > Instant::now() {
+            if step == Step::End && reading.may_grow() && until > Instant::now() {
                 file.lingering.push((reading, until));
             } else {
                 self.reader.finish(run, &mut reading)?;
-                self.reader.table.entries.remove(&reading.number);
+                self.forget(file, reading.number);
             }
         }
         Ok(moved)
@@ -219,7 +219,7 @@ impl Tail {
             use std::os::unix::fs::MetadataExt;
             (meta.dev(), meta.ino()) == (current.body.dev, current.body.ino)
         });
-        let next = if is_live { None } else { self.next_of(file, &current) };
+        let next = if is_live { None } else { Self::next_of(file, &current) };
         let Some(next) = next else {
             file.leaving = None;
             file.current = Some(current);
@@ -245,15 +245,25 @@ impl Tail {
             file.lingering.push((current, Instant::now() + LINGER));
             if self.reader.table.entries.len() > FILES_MAX {
                 let (oldest, _) = file.lingering.remove(0);
-                self.reader.table.entries.remove(&oldest.number);
+                self.forget(file, oldest.number);
             }
         } else {
-            self.reader.table.entries.remove(&current.number);
+            self.forget(file, current.number);
         }
         Ok(true)
     }
 
-    fn next_of(&self, file: &Followed, current: &Reading) -> Option<rotation::Sibling> {
+    /// Takes a file out of the table that was read to its end. It stays there while nothing is known of the file behind
+    /// it but its name: after a restart that file is found from this one.
+    fn forget(&mut self, file: &mut Followed, number: u64) {
+        match &mut file.current {
+            Some(current) if current.offset > 0 => _ = self.reader.table.entries.remove(&number),
+            Some(current) => current.predecessors.push(number),
+            None => {}
+        }
+    }
+
+    fn next_of(file: &Followed, current: &Reading) -> Option<rotation::Sibling> {
         let list = rotation::siblings(&file.path);
         let except: Vec<_> = file.lingering.iter().map(|(r, _)| (r.body.dev, r.body.ino)).collect();
         if list.iter().any(|sibling| sibling.is(&current.body)) {
@@ -261,10 +271,9 @@ impl Tail {
         }
         // It was compressed, or removed, while it was open here.
         let entry = current.entry(file.id);
-        match rotation::locate(&list, &entry, None) {
-            Some(body) if entry.offset > 0 => rotation::next(&list, &After::File(&body), &except),
-            _ => rotation::next(&list, &After::File(&current.body), &except),
-        }
+        let found = if entry.offset > 0 { rotation::locate(&file.path, &entry, None) } else { None };
+        let body = found.as_ref().unwrap_or(&current.body);
+        rotation::next(&rotation::siblings(&file.path), &After::File(body), &except)
     }
 
     /// Opens what comes after `current`, or what is to be read first; says whether there is such a file.
@@ -276,7 +285,7 @@ impl Tail {
     ) -> anyhow::Result<bool> {
         let except: Vec<_> = file.lingering.iter().map(|(r, _)| (r.body.dev, r.body.ino)).collect();
         let next = match (current, file.lost_since) {
-            (Some(current), _) => self.next_of(file, current),
+            (Some(current), _) => Self::next_of(file, current),
             (None, Some(time)) => {
                 rotation::next(&rotation::siblings(&file.path), &After::Time(time), &except)
             }
@@ -301,11 +310,11 @@ impl Tail {
 
     /// The current file was truncated, or overwritten, in its place. If it was copied before, the rest of it is read
     /// from the copy.
-    fn replaced(&mut self, run: &mut Run, file: &Followed, current: Reading) -> Option<Reading> {
+    fn replaced(&mut self, run: &mut Run, file: &Followed, current: &Reading) -> Option<Reading> {
         let entry = current.entry(file.id);
         let own = (current.body.dev, current.body.ino);
-        let copy = rotation::locate(&rotation::siblings(&file.path), &entry, Some(own));
-        if let Some(body) = copy.filter(|_| entry.offset > 0) {
+        let copy = if entry.offset > 0 { rotation::locate(&file.path, &entry, Some(own)) } else { None };
+        if let Some(body) = copy {
             match self.reader.resume(run, file, current.number, entry.offset, body) {
                 Ok(reading) => return Some(reading.finished()),
                 Err(error) => run.lose(&format!("{}: cannot read its copy: {error:#}", file.shown)),
@@ -363,12 +372,12 @@ impl Tail {
             .filter(|(_, e)| e.path == file.id)
             .map(|(n, e)| (*n, *e))
             .collect();
-        let list = rotation::siblings(&file.path);
         for (i, (number, entry)) in entries.iter().enumerate() {
             let is_last = i + 1 == entries.len();
-            let found = rotation::locate(&list, entry, None);
-            if let Some(body) = found {
-                let in_place = list.iter().any(|s| s.is(&body) && s.age == rotation::Age::Live);
+            if let Some(body) = rotation::locate(&file.path, entry, None) {
+                let in_place = rotation::siblings(&file.path)
+                    .iter()
+                    .any(|s| s.is(&body) && s.age == rotation::Age::Live);
                 let is_copy = (body.dev, body.ino) != (entry.dev, entry.ino) && !in_place;
                 let mut reading = self.reader.resume(run, file, *number, entry.offset, body)?;
                 if is_copy {
@@ -414,7 +423,7 @@ impl Tail {
                 ))
                 .hint("kput -f with the files of the first run, once");
             };
-            let body = rotation::locate(&rotation::siblings(&file.path), entry, None);
+            let body = rotation::locate(&file.path, entry, None);
             if let (Some(body), 1) = (body, advanced.len()) {
                 done = self.reader.replay(run, file, (*number, entry), start, body, expected)?;
             }

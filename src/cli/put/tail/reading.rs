@@ -35,6 +35,8 @@ pub(super) struct Reading {
     pub(super) size: u64,
     /// When it last grew.
     pub(super) grown: Instant,
+    /// Files before it that leave the table when something of this one is stored.
+    pub(super) predecessors: Vec<u64>,
     /// It is a copy, or compressed: nobody writes to it.
     is_finished: bool,
     /// It cannot be read.
@@ -88,8 +90,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(run: &Run, name: String) -> anyhow::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(run: &Run, name: String) -> Self {
+        Self {
             name,
             table: Table { reading: run.args.reading(), ..Table::default() },
             next_number: 0,
@@ -97,7 +99,7 @@ impl Reader {
             last: None,
             buffer: vec![0; BLOCK_BYTES],
             buffer_max: run.buffer_bytes(),
-        })
+        }
     }
 
     /// A file that has never been read.
@@ -146,11 +148,11 @@ impl Reader {
             decoder,
             size: offset,
             grown: Instant::now(),
+            predecessors: Vec::new(),
             is_finished: false,
             is_unreadable: false,
             body,
         };
-        self.table.entries.insert(number, reading.entry(file.id));
         Ok(reading)
     }
 
@@ -162,6 +164,10 @@ impl Reader {
     /// Takes what is left of a file that nobody writes to any more: its last line may have no end.
     pub(super) fn finish(&mut self, run: &mut Run, reading: &mut Reading) -> anyhow::Result<()> {
         while self.step(run, reading, true)? == Step::More {}
+        if self.last == Some(reading.number) {
+            // If its last line goes on after all, it would be cut in another way when it is read again.
+            run.producer.sync_now().with_context(|| run.context.clone())?;
+        }
         Ok(())
     }
 
@@ -246,7 +252,12 @@ impl Reader {
             }
             self.last = Some(reading.number);
             self.table.time = (run.producer.stream().system().clock.now_us() / 1_000_000) as u64;
-            self.table.entries.insert(reading.number, reading.entry(reading.path));
+            if reading.offset > 0 {
+                self.table.entries.insert(reading.number, reading.entry(reading.path));
+                for number in reading.predecessors.drain(..) {
+                    self.table.entries.remove(&number);
+                }
+            }
             run.store(&reading.name, block, self.table.text().as_bytes())?;
         }
         decoded.with_context(|| reading.name.clone())?;

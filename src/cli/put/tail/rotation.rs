@@ -4,12 +4,17 @@ use std::cmp::Ordering;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::body::Body;
 use super::table::Entry;
 
 /// A rename in the middle of a listing makes it list again, this often at most.
 const LISTINGS_MAX: usize = 20;
+
+/// A file that is not found is looked for again, this often at most, after a pause.
+const LOOKS_MAX: usize = 8;
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Compressed in a way that is not read here.
 const UNREADABLE: [&str; 7] = ["xz", "zst", "bz2", "lz4", "lzma", "Z", "zip"];
@@ -121,19 +126,25 @@ pub(super) fn siblings(path: &Path) -> Vec<Sibling> {
     before
 }
 
-/// Finds the file that `entry` tells of, wherever it has gone; `except` is looked at by its contents no more.
-pub(super) fn locate(list: &[Sibling], entry: &Entry, except: Option<(u64, u64)>) -> Option<Body> {
-    let mut list: Vec<&Sibling> = list
-        .iter()
-        .filter(|s| Some((s.dev, s.ino)) != except && !s.is_unreadable())
-        // Of a file of which nothing was read only the inode is known.
-        .filter(|s| entry.offset > 0 || (s.dev, s.ino) == (entry.dev, entry.ino))
-        .collect();
+/// Finds the file that `entry` tells of beside `path`, wherever it has gone; the file `except` it is not.
+pub(super) fn locate(path: &Path, entry: &Entry, except: Option<(u64, u64)>) -> Option<Body> {
+    // It may be renamed or compressed at this very moment.
+    (0..LOOKS_MAX).find_map(|look| {
+        if look > 0 {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        locate_in(&siblings(path), entry, except)
+    })
+}
+
+fn locate_in(list: &[Sibling], entry: &Entry, except: Option<(u64, u64)>) -> Option<Body> {
+    let mut list: Vec<&Sibling> =
+        list.iter().filter(|s| Some((s.dev, s.ino)) != except && !s.is_unreadable()).collect();
     list.sort_by_key(|s| ((s.dev, s.ino) != (entry.dev, entry.ino), s.is_gzip()));
     list.into_iter().find_map(|sibling| {
         let mut body = sibling.open()?;
         let print = body.print(entry.offset).ok()??;
-        (entry.offset == 0 || print == entry.print).then_some(body)
+        (print == entry.print).then_some(body)
     })
 }
 
