@@ -218,8 +218,13 @@ impl StreamReader {
     }
 
     /// The shards that are being read.
-    pub fn shards(&self) -> Vec<ShardId> {
-        self.active.iter().map(|active| active.info.id()).collect()
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> {
+        self.active.iter().map(|active| active.info.id())
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.active.len()
     }
 
     /// The cursor of a shard that is being read.
@@ -327,6 +332,13 @@ impl StreamReader {
             }
         }
         Ok(())
+    }
+
+    /// Looks again at one shard that was at its tail.
+    pub fn refresh_shard(&mut self, shard: ShardId) {
+        if let Some(active) = self.active.iter_mut().find(|active| active.info.id() == shard) {
+            active.idle = false;
+        }
     }
 
     /// Looks again at shards that were at their tails. For a reader that follows, after a wake-up.
