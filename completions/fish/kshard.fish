@@ -37,9 +37,11 @@ complete -c kshard -n "__fish_kshard_needs_command" -f -a "trim" -d 'Remove what
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "tags" -d 'Show the tags of a stream, or change them'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "route" -d 'Tell to which shard a record with a key goes'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "stats" -d 'Count what is there, what comes in, and what the service would bill for it'
+complete -c kshard -n "__fish_kshard_needs_command" -f -a "advise" -d 'Find hot and cold shards, and say what to split and what to merge'
+complete -c kshard -n "__fish_kshard_needs_command" -f -a "map" -d 'Draw the hash key space: who owns what, how hot it is, and who came of whom'
+complete -c kshard -n "__fish_kshard_needs_command" -f -a "doctor" -d 'Look whether the machine and a stream are in order'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "delete" -d 'Remove a stream and all that is in it'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "check" -d 'Verify every checksum and invariant of a stream'
-complete -c kshard -n "__fish_kshard_needs_command" -f -a "consumers" -d 'List the consumers of a stream, or the places of one; reset or delete it'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "snapshot" -d 'Copy a stream, consistent, while writers run'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "dump" -d 'Write a whole stream to standard output, for `kshard load`'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "load" -d 'Make a stream from what `kshard dump` wrote, on standard input'
@@ -96,7 +98,30 @@ complete -c kshard -n "__fish_kshard_using_subcommand route" -s h -l help -d 'Pr
 complete -c kshard -n "__fish_kshard_using_subcommand stats" -l since -d 'Rates and metered units of what arrived since then' -r
 complete -c kshard -n "__fish_kshard_using_subcommand stats" -s o -l output -d 'Print a table for people, or JSON for programs: table or json' -r -f -a "table\t'For people'
 json\t'For programs'"
+complete -c kshard -n "__fish_kshard_using_subcommand stats" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
+always\t'Always: a line every ten seconds where standard error is no terminal'
+never\t'Never'"
+complete -c kshard -n "__fish_kshard_using_subcommand stats" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kshard -n "__fish_kshard_using_subcommand stats" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kshard -n "__fish_kshard_using_subcommand advise" -l window -d 'How far back to look' -r
+complete -c kshard -n "__fish_kshard_using_subcommand advise" -l target -d 'What a shard shall bear: data and keys a second' -r
+complete -c kshard -n "__fish_kshard_using_subcommand advise" -l target-records -d 'What a shard shall bear: records a second' -r
+complete -c kshard -n "__fish_kshard_using_subcommand advise" -l min-shards -d 'With --apply, keep at least so many open shards' -r
+complete -c kshard -n "__fish_kshard_using_subcommand advise" -s o -l output -d 'Print a table for people, or JSON for programs: table or json' -r -f -a "table\t'For people'
+json\t'For programs'"
+complete -c kshard -n "__fish_kshard_using_subcommand advise" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
+always\t'Always: a line every ten seconds where standard error is no terminal'
+never\t'Never'"
+complete -c kshard -n "__fish_kshard_using_subcommand advise" -l apply -d 'Do what is advised'
+complete -c kshard -n "__fish_kshard_using_subcommand advise" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kshard -n "__fish_kshard_using_subcommand advise" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kshard -n "__fish_kshard_using_subcommand map" -l window -d 'How far back to look for the load' -r
+complete -c kshard -n "__fish_kshard_using_subcommand map" -l width -d 'So many columns; without it as wide as the terminal' -r
+complete -c kshard -n "__fish_kshard_using_subcommand map" -l ascii -d 'Draw with ASCII characters only'
+complete -c kshard -n "__fish_kshard_using_subcommand map" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kshard -n "__fish_kshard_using_subcommand doctor" -s o -l output -d 'Print a table for people, or JSON for programs: table or json' -r -f -a "table\t'For people'
+json\t'For programs'"
+complete -c kshard -n "__fish_kshard_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kshard -n "__fish_kshard_using_subcommand delete" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
 always\t'Always: a line every ten seconds where standard error is no terminal'
 never\t'Never'"
@@ -112,13 +137,6 @@ never\t'Never'"
 complete -c kshard -n "__fish_kshard_using_subcommand check" -l quick -d 'Verify headers and what they say of each other, not the records'
 complete -c kshard -n "__fish_kshard_using_subcommand check" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kshard -n "__fish_kshard_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c kshard -n "__fish_kshard_using_subcommand consumers" -l max-lag -d 'Exit with status 1 if a record has waited for longer than this' -r
-complete -c kshard -n "__fish_kshard_using_subcommand consumers" -l reset -d 'Let it begin anew: at trim-horizon, latest or a time' -r
-complete -c kshard -n "__fish_kshard_using_subcommand consumers" -s o -l output -d 'Print a table for people, or JSON for programs: table or json' -r -f -a "table\t'For people'
-json\t'For programs'"
-complete -c kshard -n "__fish_kshard_using_subcommand consumers" -l why -d 'Say why it is not further: who reads, how fast, and what is waited for'
-complete -c kshard -n "__fish_kshard_using_subcommand consumers" -l delete -d 'Forget it'
-complete -c kshard -n "__fish_kshard_using_subcommand consumers" -s h -l help -d 'Print help'
 complete -c kshard -n "__fish_kshard_using_subcommand snapshot" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
 always\t'Always: a line every ten seconds where standard error is no terminal'
 never\t'Never'"

@@ -74,7 +74,7 @@ impl Problem {
     /// The first and the last sequence number that it takes. The times in them are those of the records around.
     pub fn sequences(&self) -> Option<(SequenceNumber, SequenceNumber)> {
         let Self::Log { shard, shard_created_s, finding } = self else { return None };
-        let lost = finding.lost?;
+        let lost = finding.lost.filter(|lost| lost.next > lost.first)?;
         let number = |index, at| super::sequence(*shard, *shard_created_s, index, at);
         Some((number(lost.first, lost.before_us), number(lost.next - 1, lost.after_us)))
     }
@@ -194,7 +194,7 @@ impl Checker<'_> {
                 if !parent.range().overlaps(&info.range()) {
                     self.damage(id, format!("it has no hash key of its parent {}", parent.id()));
                 }
-                if info.created_us < parent.created_us {
+                if info.created_s() < parent.created_s() {
                     self.damage(id, format!("it is older than its parent {}", parent.id()));
                 }
             }

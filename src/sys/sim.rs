@@ -358,10 +358,11 @@ impl Machine {
     }
 
     /// After a stop it was only a process that died: everything that was written is there.
-    pub(crate) fn resume(&self) {
+    /// Returns whether it had stopped.
+    pub(crate) fn resume(&self) -> bool {
         let mut state = self.state();
-        state.stopped = false;
         state.faults = Faults::default();
+        std::mem::take(&mut state.stopped)
     }
 
     pub(crate) fn bytes(&self, path: &Path) -> Vec<u8> {

@@ -5,6 +5,7 @@ mod page;
 mod rejects;
 mod run;
 mod source;
+mod tail;
 
 pub use page::PAGE;
 pub use run::run;
@@ -198,6 +199,12 @@ impl Args {
 
     /// When to sync: what a named producer keeps of its place must be durable now and then.
     fn sync(&self) -> anyhow::Result<Sync> {
+        if self.enforce_limits == Some(LimitMode::Refuse) && (self.producer.is_some() || self.follow) {
+            // Which records those are depends on the time, so a later run could not tell what is missing.
+            anyhow::bail!(
+                "--enforce-limits=refuse leaves out records that a later run would take; give --enforce-limits=wait"
+            );
+        }
         match self.sync {
             Sync::None if self.producer.is_some() || self.follow => anyhow::bail!(
                 "--sync none promises nothing, so a {} cannot go on from it; give --sync end",

@@ -1,6 +1,7 @@
 //! `kput`: read, cut into records, store, acknowledge.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -9,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::ahead::{Ahead, Block, Event};
 use super::rejects::Rejects;
 use super::source::Source;
-use super::{Args, LimitMode};
+use super::{Args, LimitMode, tail};
 use crate::cli::input::Filled;
 use crate::cli::meter::Meter;
 use crate::cli::output::{self, Stdout};
@@ -80,9 +81,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         shutdown,
         meter,
         context,
+        incomplete: false,
     };
     let outcome = match source {
         Some(source) => run.put_source(source),
+        None if run.args.follow => tail::follow(&mut run),
         None => run.put_files(),
     };
     run.end(outcome)
@@ -110,12 +113,15 @@ pub(super) struct Run {
     pub(super) rejects: Rejects,
     pub(super) shutdown: &'static Shutdown,
     pub(super) meter: Meter,
+    pub(super) records: Records,
+    /// What stream it is about, for errors.
+    pub(super) context: stream_name::About,
     decoder: Box<dyn Decode>,
-    records: Records,
     refuse: Option<Limits>,
     /// Standard output, where it was asked for and still has a reader.
     out: Option<Stdout>,
-    context: String,
+    /// Whether something of the input was not stored, and not refused either.
+    incomplete: bool,
 }
 
 /// Where a named producer's input stands: how much of it was read, and a hash of that.
@@ -203,9 +209,25 @@ impl Run {
     }
 
     fn renew_decoder(&mut self) -> anyhow::Result<()> {
-        let options = self.args.decode_options(self.record_bytes());
-        self.decoder = codec::decoder(self.args.format(), &options).map_err(|e| anyhow!(e))?;
+        self.decoder = self.new_decoder()?;
         Ok(())
+    }
+
+    /// A decoder for the start of an input.
+    pub(super) fn new_decoder(&self) -> anyhow::Result<Box<dyn Decode>> {
+        codec::decoder(self.args.format(), &self.args.decode_options(self.record_bytes()))
+            .map_err(|e| anyhow!(e))
+    }
+
+    /// The largest block that a record may need.
+    pub(super) fn buffer_bytes(&self) -> usize {
+        buffer_bytes(self.args.format(), self.record_bytes() as u64)
+    }
+
+    /// Tells at once that something of the input cannot be stored; the run goes on, and ends with status 1.
+    pub(super) fn lose(&mut self, text: &str) {
+        self.incomplete = true;
+        report::say(PROGRAM, &report::printable(text), None);
     }
 
     /// Stores a block.
@@ -374,8 +396,11 @@ impl Run {
         while at < window.len() {
             self.records.clear();
             let rest = &window[at..];
-            let last = source.is_at_end();
-            let used = self.decoder.decode(rest, last, &mut self.records)?;
+            let mut used = self.decoder.decode(rest, false, &mut self.records)?;
+            if used == 0 {
+                // The end mark stands behind a whole record: the last of an input may have no delimiter.
+                used = self.decoder.decode(rest, true, &mut self.records)?;
+            }
             if used == 0 {
                 bail!("the input cannot be cut where producer `{name}` had cut it");
             }
@@ -424,25 +449,34 @@ impl Run {
 
     /// Each file is one record.
     fn put_files(&mut self) -> anyhow::Result<()> {
-        let limit = self.producer.stream().manifest().record_bytes_max;
+        let files = self.args.files.clone();
         let mut place = Place::default();
-        for (i, path) in self.args.files.clone().iter().enumerate() {
+        let mut stored = 0;
+        if let Some(name) = self.args.producer.clone() {
+            let resume = self.producer.claim(&name).with_context(|| self.context.clone())?;
+            if !resume.is_fresh() {
+                place = self.check_files(&files, &name, &resume)?;
+                stored = resume.begin.0;
+            }
+        }
+        for (i, path) in files.iter().enumerate() {
             self.shutdown.check()?;
             let shown = path.display().to_string();
-            let length = std::fs::metadata(path).with_context(|| format!("cannot read {shown}"))?.len();
-            self.records.clear();
             let key = self.args.key.key_value.clone();
-            let key_bytes = key.as_ref().map_or(0, String::len);
-            if length + key_bytes as u64 > limit {
-                let reason =
-                    format!("it has {length} bytes, and a record of this stream has at most {limit}");
+            let Some(bytes) = self.read_whole(path)? else {
+                let reason = "it is longer than a record of this stream may be";
                 if self.rejects.is_fatal() {
                     bail!("{shown}: {reason}");
                 }
-                self.rejects.keep(&shown, i as u64 + 1, &reason, &[], key.as_deref(), true);
+                self.rejects.keep(&shown, i as u64 + 1, reason, &[], key.as_deref(), true);
+                continue;
+            };
+            if stored > 0 {
+                stored -= 1;
+                self.pass(&bytes)?;
                 continue;
             }
-            let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+            self.records.clear();
             self.records.push_whole(bytes.len(), key.as_deref());
             place.advance(&bytes);
             let mark = place.mark(self.args.reading());
@@ -451,6 +485,46 @@ impl Run {
             self.tick()?;
         }
         Ok(())
+    }
+
+    /// A file as one record; `None` if it is too long for that.
+    fn read_whole(&self, path: &std::path::Path) -> anyhow::Result<Option<Vec<u8>>> {
+        let limit = self.producer.stream().manifest().record_bytes_max;
+        let key_bytes = self.args.key.key_value.as_ref().map_or(0, String::len) as u64;
+        let cannot = || format!("cannot read {}", path.display());
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path).with_context(cannot)?;
+        // Not by its length: a pipe has none, and a file may grow meanwhile.
+        let most = limit.saturating_sub(key_bytes);
+        file.take(most + 1).read_to_end(&mut bytes).with_context(cannot)?;
+        Ok((bytes.len() as u64 <= most).then_some(bytes))
+    }
+
+    /// Makes sure that these are the files that an earlier run of the same producer stored, before any is stored;
+    /// answers with the place behind those that are stored for sure.
+    fn check_files(&self, files: &[PathBuf], name: &str, resume: &Resume) -> anyhow::Result<Place> {
+        let reading = self.args.reading();
+        let mut place = Place::default();
+        let mut begin = Place::default();
+        let mut wanted: Vec<_> = [&resume.begin, &resume.end].into_iter().filter(|mark| mark.0 > 0).collect();
+        let mut number = 0;
+        for path in files {
+            let Some(bytes) = self.read_whole(path)? else { continue };
+            place.advance(&bytes);
+            number += 1;
+            wanted.retain(|(ordinal, mark)| *ordinal != number || *mark != place.mark(reading).into_bytes());
+            if number == resume.begin.0 {
+                begin = Place { offset: place.offset, hasher: place.hasher.clone() };
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(begin);
+        }
+        Err(anyhow!(
+            "the files differ from what producer `{name}` has stored of them ({} records): nothing was stored",
+            resume.end.0
+        ))
+        .hint("kput --producer with another name, if these are other files")
     }
 
     /// How long to wait for input.
@@ -500,7 +574,7 @@ impl Run {
     }
 
     /// Passes input through, where that was asked for.
-    fn pass(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         if self.args.tee { self.print(bytes) } else { Ok(()) }
     }
 
@@ -537,13 +611,15 @@ impl Run {
                     Sync::None => "written",
                     _ => "stored",
                 };
-                let already = written.skipped;
-                Err(error.context(format!("{} records {stored} before this", written.records + already)))
+                match written.records + written.skipped {
+                    0 => Err(error),
+                    count => Err(error.context(format!("{count} records {stored} before this"))),
+                }
             }
             (Err(error), Err(_)) | (Ok(()), Err(error)) => Err(error),
             (Ok(()), Ok(())) => {
                 self.shutdown.check().map_err(|interrupted: Interrupted| anyhow::Error::from(interrupted))?;
-                Ok(if self.rejects.count() > 0 { Outcome::Refused } else { Outcome::Done })
+                Ok(if self.rejects.count() > 0 || self.incomplete { Outcome::Refused } else { Outcome::Done })
             }
         }
     }

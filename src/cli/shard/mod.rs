@@ -3,17 +3,22 @@
 //! A subcommand is mounted by its line in [`commands!`] below; its name is the variant's, its description the first
 //! paragraph above its `Args`.
 
+pub mod advise;
 pub mod check;
+pub mod copy;
 pub mod create;
 pub mod delete;
 pub mod describe;
+pub mod doctor;
 pub mod dump;
 mod files;
 pub mod list;
 pub mod load;
+pub mod map;
 pub mod merge;
 mod page;
 pub(crate) mod print;
+pub mod repair;
 pub mod retention;
 pub mod route;
 pub mod scale;
@@ -69,12 +74,17 @@ commands! {
     Tags: tags,
     Route: route,
     Stats: stats,
+    Advise: advise,
+    Map: map,
+    Doctor: doctor,
     Delete: delete,
     Check: check,
+    Repair: repair,
     Consumers: super::consumers,
     Snapshot: snapshot,
     Dump: dump,
     Load: load,
+    Copy: copy,
 }
 
 /// What `kshard` did.

@@ -109,7 +109,7 @@ pub struct Finding {
     pub offset: u64,
     /// The byte after the last; `offset` where it has no length.
     pub until: u64,
-    /// The records that it takes.
+    /// The records that it takes, perhaps none.
     pub lost: Option<Lost>,
 }
 
@@ -119,7 +119,7 @@ impl Finding {
     }
 
     pub(super) fn lost(mut self, lost: Lost) -> Self {
-        self.lost = (lost.next > lost.first).then_some(lost);
+        self.lost = Some(lost);
         self
     }
 }

@@ -55,6 +55,14 @@ impl IndexCheck {
         }
     }
 
+    /// Steps over a stretch that does not hold, and over what points into it.
+    pub(super) fn skip(&mut self, until: u64) {
+        while self.next.is_some_and(|entry| entry.offset < until) {
+            self.at += 1;
+            self.next = self.load();
+        }
+    }
+
     /// What was wrong, now that the frames end at `end`. Entries behind it are what a power loss left of frames that
     /// it took: they are stepped over by every reader.
     pub(super) fn finish(self) -> Option<Finding> {

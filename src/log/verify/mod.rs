@@ -70,7 +70,15 @@ pub struct Verified {
 /// What the machine refuses, and what a later program wrote: of that nothing can be said. Damage is no error here, it
 /// is told to `on`.
 pub fn verify(log: &LogDir, depth: Depth, on: &mut dyn FnMut(Event)) -> Result<Verified, Error> {
-    Verifier { log, on, window: Window::new(depth), scratch: Vec::new(), sum: Verified::default() }.run()
+    Verifier {
+        log,
+        on,
+        window: Window::new(depth),
+        scratch: Vec::new(),
+        horizon: (0, 0),
+        sum: Verified::default(),
+    }
+    .run()
 }
 
 /// What is known of a segment once it has been gone through.
@@ -97,31 +105,26 @@ struct Verifier<'a> {
     on: &'a mut dyn FnMut(Event),
     window: Window,
     scratch: Vec<u8>,
+    /// The segment that was the last one when this began, and how long it was.
+    horizon: (u64, u64),
     sum: Verified,
 }
 
 impl Verifier<'_> {
     fn run(mut self) -> Result<Verified, Error> {
         let mut bases: VecDeque<u64> = list(self.log)?.into();
-        if bases.is_empty() {
+        let Some(&last) = bases.back() else {
             return Err(Error::Empty { dir: self.log.dir.clone() });
-        }
+        };
+        // What is there now is verified. What is written meanwhile is not, or a fast writer would be chased for ever.
+        let path = self.log.dir.join(segment_name(last));
+        let len = self.log.system.disk.open(&path).and_then(|file| file.len()).doing("look at", &path)?;
+        self.horizon = (last, len);
         let mut before: Option<Walked> = None;
         loop {
-            let Some(base) = bases.pop_front() else {
-                // What was begun meanwhile.
-                let seen = before.map_or(0, |walked| walked.base);
-                bases = list(self.log)?.into_iter().filter(|&base| before.is_none() || base > seen).collect();
-                if bases.is_empty() {
-                    return Ok(self.sum);
-                }
-                continue;
-            };
-            let Some(segment) = self.open(base, before, bases.front().copied())? else {
+            let Some(base) = bases.pop_front() else { return Ok(self.sum) };
+            let Some((segment, holds)) = self.open(base, before, bases.front().copied())? else {
                 // Removed by retention, and so are all before it; or a file that is not ours.
-                if before.is_none() && bases.is_empty() {
-                    return Ok(self.sum);
-                }
                 if let Some(walked) = &mut before {
                     walked.base = base;
                     walked.next = walked.next.max(base);
@@ -131,7 +134,9 @@ impl Verifier<'_> {
             if self.sum.end.is_some() {
                 self.contradiction(&segment, 0, "a segment behind the one in which the shard ended");
             }
-            self.chain(&segment, before);
+            if holds {
+                self.chain(&segment, before);
+            }
             let walked = self.segment(&segment, bases.front().copied())?;
             self.sum.segments += 1;
             self.sum.next = walked.next;
@@ -140,21 +145,21 @@ impl Verifier<'_> {
         }
     }
 
-    /// Opens a segment. One whose header does not hold is read all the same: its name says what goes under its
-    /// checksums.
+    /// Opens a segment, and says whether its header holds. One whose header does not is read all the same: its name
+    /// says what goes under its checksums.
     fn open(
         &mut self,
         base: u64,
         before: Option<Walked>,
         follower: Option<u64>,
-    ) -> Result<Option<Segment>, Error> {
+    ) -> Result<Option<(Segment, bool)>, Error> {
         let path = self.log.dir.join(segment_name(base));
         match Segment::open(self.log, base, false) {
             Ok(segment) => {
                 if before.is_none() {
                     self.sum.first = base;
                 }
-                Ok(Some(segment))
+                Ok(Some((segment, true)))
             }
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 if list(self.log)?.first().is_some_and(|&first| first < base) {
@@ -181,7 +186,7 @@ impl Verifier<'_> {
                 let file = self.log.system.disk.open(&path).doing("open", &path)?;
                 let arrival_us = before.map_or(i64::MIN, |walked| walked.arrival_us);
                 let header = next_header(self.log, base, arrival_us, None);
-                Ok(Some(Segment { file, path, header, identity: header.identity() }))
+                Ok(Some((Segment::of(file, path, header), false)))
             }
             Err(error) => Err(error),
         }
@@ -200,9 +205,6 @@ impl Verifier<'_> {
     /// Holds a segment's header against the segment before it.
     fn chain(&mut self, segment: &Segment, before: Option<Walked>) {
         let header = &segment.header;
-        if header.created_us == i64::MIN {
-            return;
-        }
         if header.ceiling <= header.base {
             self.contradiction(segment, 48, "the segment's ceiling is not above its base");
         }
@@ -261,19 +263,24 @@ impl Verifier<'_> {
             let end = match limit {
                 Some(said) if place.offset >= said.bytes => break,
                 Some(said) => said.bytes.min(segment.len()?),
+                None if header.base == self.horizon.0 => segment.len()?.min(self.horizon.1),
                 None => segment.len()?,
             };
             let stopped = self.stretch(segment, &mut place, end, &mut index)?;
             if matches!(place.last.map(|last| last.kind), Some(Kind::End)) && stopped.is_none() {
                 break;
             }
-            if limit.is_some_and(|said| place.offset >= said.bytes) {
+            if limit.is_some_and(|said| place.offset >= said.bytes)
+                || limit.is_none() && stopped.is_none() && header.base == self.horizon.0
+            {
                 break;
             }
             // The tail, a write that is going on, or damage: as a reader, look at what follows, and once more here.
             if !looked_again {
                 looked_again = true;
                 self.window.forget();
+                // A frame was being written, perhaps: it is whole by now.
+                self.horizon.1 = segment.len()?;
                 if limit.is_none() {
                     follower = list(self.log)?.into_iter().find(|&base| base > header.base);
                     limit = self.said_of(header.base, follower)?;
@@ -284,6 +291,7 @@ impl Verifier<'_> {
             if !self.judge(segment, &mut place, limit, stopped.as_ref())? {
                 break;
             }
+            index.skip(place.offset);
             self.progress(0, place.offset - before);
             looked_again = false;
         }
@@ -439,12 +447,14 @@ impl Verifier<'_> {
             let body = self.window.read(segment, at + HEADER_BYTES as u64, seal.stored_bytes as usize)?;
             let said = super::frame::control::decode_seal(&body);
             let records = place.next - segment.header.base;
-            if said.is_none_or(|(count, next)| count != records || follower.is_some_and(|base| base != next))
+            if said.is_none_or(|(count, next)| count != records || limit.is_some() && follower != Some(next))
             {
                 self.contradiction(segment, at, "the seal does not say what the segment holds");
             }
         }
-        if len > place.offset {
+        let grown =
+            limit.is_none() && segment.header.base == self.horizon.0 && place.offset >= self.horizon.1;
+        if len > place.offset && !grown {
             let flaw = if limit.is_some() || place.last.is_some_and(|last| last.kind == Kind::End) {
                 Flaw::SetAside
             } else {

@@ -77,11 +77,6 @@ impl Window {
         (self.depth == Depth::All).then(|| self.stored(header))
     }
 
-    /// All bytes of the frame that was just read.
-    pub(crate) fn bytes(&self, header: &FrameHeader) -> &[u8] {
-        &self.buffer[self.start..self.start + header.frame_bytes() as usize]
-    }
-
     /// Some bytes from anywhere, past the window.
     pub(crate) fn read(&self, segment: &Segment, at: u64, len: usize) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; len];

@@ -205,23 +205,55 @@ impl Producer {
         positions: &[u64],
     ) -> Result<Vec<usize>, Error> {
         let mut out_of_order = Vec::new();
-        let last = positions.iter().copied().max().unwrap_or(0).max(self.ordinal);
+        // Ordinals count from 1, and a source may well count from 0.
+        let ordinal_of = |position: u64| position.saturating_add(1);
+        let last = positions.iter().copied().map(ordinal_of).max().unwrap_or(0).max(self.ordinal);
         if let Some(named) = &mut self.named {
             named.ahead = (last, Vec::new());
         }
         // Positions that an earlier run has handled come again from the start.
         for (i, &position) in positions.iter().enumerate() {
-            if position <= self.ordinal {
+            if ordinal_of(position) <= self.ordinal {
                 out_of_order.push(i);
                 continue;
             }
-            self.ordinal = position - 1;
+            self.ordinal = position;
             self.put_one(fresh(block, records, i), None)?;
         }
         if let Some(named) = &mut self.named {
             named.at = (self.ordinal, Vec::new());
         }
         Ok(out_of_order)
+    }
+
+    /// Takes records of a source that counts them itself: each with its index there, ascending. `end` is the source's
+    /// place behind them.
+    pub fn put_from<'a>(
+        &mut self,
+        mut records: impl Iterator<Item = Result<(u64, Fresh<'a>), Error>>,
+        end: u64,
+    ) -> Result<(), Error> {
+        if let Some(named) = &mut self.named {
+            named.ahead = (end, Vec::new());
+        }
+        records.try_for_each(|record| {
+            let (index, fresh) = record?;
+            self.ordinal = index;
+            self.put_one(fresh, None)
+        })?;
+        self.ordinal = end;
+        if let Some(named) = &mut self.named {
+            named.at = (end, Vec::new());
+        }
+        Ok(())
+    }
+
+    /// Goes behind everything that earlier runs may have stored: for a source whose last part, which may be stored in
+    /// part, is gone.
+    pub fn pass_over(&mut self) {
+        if let Some(named) = &self.named {
+            self.ordinal = named.end_ordinal();
+        }
     }
 
     /// Begins to count from 0 again: for a source that is read from its start and tells its places itself.
@@ -540,7 +572,7 @@ impl Producer {
                 self.slots[i].used = flushes;
                 if rolled {
                     // What has expired goes when writers roll; if that fails, `kshard trim` will say why.
-                    let _ = self.stream.expire_shard(shard);
+                    let _ = self.stream.expire(Some(shard));
                 }
                 Ok(Some(appended))
             }
@@ -593,20 +625,24 @@ impl Producer {
         self.stream.settle()?;
         self.router = Router::new(self.stream.manifest());
         let ended = self.build_slots();
-        for slot in ended {
-            let mut which = slot.which.iter().copied();
-            for record in slot.batch.records() {
-                let which = which.next();
-                let hash =
-                    record.explicit_hash.or_else(|| record.key.map(HashKey::of)).unwrap_or_else(|| {
-                        // Without a key: within the range that the ended shard had.
-                        let ordinal = which.map_or(0, |which| which.ordinal);
-                        self.named.as_ref().map_or(slot.range.start, |named| named.spread(ordinal))
-                    });
-                let i = self.router.slot(hash);
-                self.slots[i].batch.push(record);
-                self.slots[i].which.extend(which);
-            }
+        // A merge brings the records of two shards into one: there too they must lie in the order of the source, for
+        // what is told of a frame is how far the source is stored in it.
+        let mut moved: Vec<(usize, usize, Option<Which>)> = Vec::new();
+        let batches: Vec<Vec<Fresh<'_>>> = ended.iter().map(|slot| slot.batch.records().collect()).collect();
+        for (from, (slot, batch)) in ended.iter().zip(&batches).enumerate() {
+            moved.extend((0..batch.len()).map(|n| (from, n, slot.which.get(n).copied())));
+        }
+        moved.sort_by_key(|(_, _, which)| which.map(|which| which.ordinal));
+        for (from, n, which) in moved {
+            let record = batches[from][n];
+            let hash = record.explicit_hash.or_else(|| record.key.map(HashKey::of)).unwrap_or_else(|| {
+                // Without a key: within the range that the ended shard had.
+                let ordinal = which.map_or(0, |which| which.ordinal);
+                self.named.as_ref().map_or(ended[from].range.start, |named| named.spread(ordinal))
+            });
+            let i = self.router.slot(hash);
+            self.slots[i].batch.push(record);
+            self.slots[i].which.extend(which);
         }
         Ok(())
     }

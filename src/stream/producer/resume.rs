@@ -72,6 +72,11 @@ impl Named {
                 && self.stored.iter().any(|(range, last)| range.contains(hash) && ordinal <= *last)
     }
 
+    /// Nothing behind this ordinal is stored.
+    pub(super) fn end_ordinal(&self) -> u64 {
+        self.end
+    }
+
     /// Where a record without a key goes: even over the hash key space, and the same in every run.
     pub(super) fn spread(&self, ordinal: u64) -> HashKey {
         let high = mix(self.seed.wrapping_add(ordinal));
