@@ -83,6 +83,8 @@ pub enum Polled<R> {
 /// So many cursors may hold read buffers, of 256 KiB where frames have their usual size. The one that was read least
 /// lately gives its own back.
 const BUFFERS_MAX: usize = 32;
+/// A cursor that has read a frame above this size gives its buffers back when another is read.
+const FRAME_BYTES_KEPT: u32 = 512 << 10;
 /// So many cursors may hold a file open: half of what a process is usually allowed.
 const FILES_MAX: usize = 512;
 /// In [`Order::Turns`] a shard that has more gives way after so many frames.
@@ -100,6 +102,7 @@ struct Active {
     /// When it was last read, in steps of the reader.
     used: u64,
     has_buffers: bool,
+    has_large_buffers: bool,
     has_file: bool,
 }
 
@@ -218,8 +221,13 @@ impl StreamReader {
     }
 
     /// The shards that are being read.
-    pub fn shards(&self) -> Vec<ShardId> {
-        self.active.iter().map(|active| active.info.id()).collect()
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> {
+        self.active.iter().map(|active| active.info.id())
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.active.len()
     }
 
     /// The cursor of a shard that is being read.
@@ -266,6 +274,7 @@ impl StreamReader {
             arrival: None,
             used: self.steps,
             has_buffers: true,
+            has_large_buffers: false,
             has_file: true,
         });
         self.keep_within_limits()
@@ -329,6 +338,13 @@ impl StreamReader {
         Ok(())
     }
 
+    /// Looks again at one shard that was at its tail.
+    pub fn refresh_shard(&mut self, shard: ShardId) {
+        if let Some(active) = self.active.iter_mut().find(|active| active.info.id() == shard) {
+            active.idle = false;
+        }
+    }
+
     /// Looks again at shards that were at their tails. For a reader that follows, after a wake-up.
     pub fn refresh(&mut self) -> Result<(), Error> {
         for active in &mut self.active {
@@ -383,6 +399,12 @@ impl StreamReader {
                 return Ok(if over { Polled::End } else { Polled::Tail });
             };
             self.turn = if self.at == i { self.turn + 1 } else { 0 };
+            if let Some(last) =
+                self.active.get_mut(self.at).filter(|last| self.at != i && last.has_large_buffers)
+            {
+                last.cursor.release();
+                (last.has_buffers, last.has_large_buffers) = (false, false);
+            }
             self.at = i;
             self.steps += 1;
             let until = self.until;
@@ -393,10 +415,13 @@ impl StreamReader {
             (active.has_buffers, active.has_file) = (true, true);
             let shard = active.info.id();
             let shard_created_s = active.info.created_s();
+            let mut is_large = false;
             let step = active.cursor.step(&mut |frame, skip| {
+                is_large = frame.header.body_bytes.max(frame.header.stored_bytes) > FRAME_BYTES_KEPT;
                 let take = take_until(until, shard, frame);
                 (take > skip).then(|| visit(&Delivery { shard, shard_created_s, frame, skip, take }))
             })?;
+            active.has_large_buffers |= is_large;
             if fresh {
                 self.keep_within_limits()?;
             }

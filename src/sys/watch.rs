@@ -3,6 +3,8 @@
 //! Events can be lost (queue overflow, network and overlay file systems, a watch limit that is used up), so whoever
 //! waits here looks at the files themselves afterwards, and comes back after a bounded time whatever happened.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 /// Waits for changes in a set of directories.
@@ -19,6 +21,8 @@ pub struct Watch {
     inotify: Option<OwnedFd>,
     /// Whether some directory could not be watched, so that only the clock wakes for it.
     blind: bool,
+    /// In which directories something changed since it was last asked; `None` where events were lost.
+    changed: RefCell<Option<BTreeSet<i32>>>,
 }
 
 /// Why [`Watch::wait`] came back.
@@ -43,14 +47,22 @@ impl Watch {
     pub fn new() -> Self {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
         let blind = inotify.is_none();
-        Self { inotify, blind }
+        Self { inotify, blind, changed: RefCell::new(Some(BTreeSet::new())) }
     }
 
-    /// Adds a directory: writes to files in it, new names and renames in it wake the waiter.
-    pub fn add(&mut self, dir: &Path) {
+    /// Adds a directory: writes to files in it, new names and renames in it wake the waiter. Answers the number that
+    /// [`Watch::changed`] knows it by.
+    pub fn add(&mut self, dir: &Path) -> Option<i32> {
         let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
-        let added = self.inotify.as_ref().is_some_and(|fd| inotify::add_watch(fd, dir, events).is_ok());
-        self.blind |= !added;
+        let added = self.inotify.as_ref().and_then(|fd| inotify::add_watch(fd, dir, events).ok());
+        self.blind |= added.is_none();
+        added
+    }
+
+    /// In which directories something has changed since this was last asked; `None` if that is not known, and any of
+    /// them may have.
+    pub fn changed(&self) -> Option<BTreeSet<i32>> {
+        self.changed.replace(Some(BTreeSet::new()))
     }
 
     /// Whether some directory is only looked at by the clock.
@@ -89,7 +101,15 @@ impl Watch {
         let Some(fd) = &self.inotify else { return };
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut reader = inotify::Reader::new(fd, &mut buffer);
-        while reader.next().is_ok() {}
+        let mut changed = self.changed.borrow_mut();
+        while let Ok(event) = reader.next() {
+            if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                *changed = None;
+            }
+            if let Some(changed) = changed.as_mut() {
+                changed.insert(event.wd());
+            }
+        }
     }
 }
 
@@ -102,10 +122,13 @@ mod tests {
     fn a_write_wakes_and_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let mut watch = Watch::new();
-        watch.add(dir.path());
+        let other = tempfile::tempdir().unwrap();
+        let (one, _) = (watch.add(dir.path()).unwrap(), watch.add(other.path()).unwrap());
         assert_eq!(watch.wait(Duration::from_millis(1), None).unwrap(), Woken::Timeout);
         fs::write(dir.path().join("a"), b"x").unwrap();
         assert_eq!(watch.wait(Duration::from_secs(10), None).unwrap(), Woken::Change);
+        assert_eq!(watch.changed(), Some(BTreeSet::from([one])));
+        assert_eq!(watch.changed(), Some(BTreeSet::new()));
         assert_eq!(watch.wait(Duration::from_millis(1), None).unwrap(), Woken::Timeout);
     }
 }

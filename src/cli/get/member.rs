@@ -129,13 +129,11 @@ impl Member {
             std::thread::sleep(most.unwrap_or(LOOK_LEAST).min(LOOK_LEAST));
             return self.reader.refresh();
         };
-        if !waiter.watch(&self.reader) {
-            let due = waiter.wait(self.shutdown.fd(), most);
-            // Woken by the consumer's own directory, perhaps: a lease that was handed back is taken up at once.
-            if due.unwrap_or(true) || self.looked.elapsed() >= LOOK_LEAST {
-                self.looked = Instant::now().checked_sub(LOOK).unwrap_or(self.looked);
-            }
+        let elsewhere = waiter.wait(&mut self.reader, self.shutdown.fd(), most)?;
+        // The consumer's own directory, perhaps: a lease that was handed back is taken up at once.
+        if elsewhere && self.looked.elapsed() >= LOOK_LEAST {
+            self.looked = Instant::now().checked_sub(LOOK).unwrap_or(self.looked);
         }
-        self.reader.refresh()
+        Ok(())
     }
 }

@@ -47,12 +47,7 @@ pub(super) fn run(args: &GetArgs, stream: Stream, shutdown: &'static Shutdown) -
                 if over || out.stdout().is_closed() {
                     break;
                 }
-                if waiter.watch(&reader) {
-                    reader.refresh()?;
-                    continue;
-                }
-                waiter.wait(shutdown.fd(), None)?;
-                reader.refresh()?;
+                waiter.wait(&mut reader, shutdown.fd(), None)?;
             }
         }
     }
