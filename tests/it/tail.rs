@@ -282,7 +282,7 @@ fn a_second_agent_fences_the_first() {
         wait_for(&wd, n);
     }
     let said = first.wait().expect_status(2).stderr;
-    assert!(said.contains("is fenced") && said.lines().count() == 1, "{said}");
+    assert!(said.contains("is fenced") && said.lines().count() == 2, "{said}");
     assert_eq!(stop(second), "");
     let expected = (1..=n).fold(String::new(), |mut text, i| {
         let _ = writeln!(text, "k {i}");
