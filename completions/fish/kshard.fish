@@ -42,9 +42,12 @@ complete -c kshard -n "__fish_kshard_needs_command" -f -a "map" -d 'Draw the has
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "doctor" -d 'Look whether the machine and a stream are in order'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "delete" -d 'Remove a stream and all that is in it'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "check" -d 'Verify every checksum and invariant of a stream'
+complete -c kshard -n "__fish_kshard_needs_command" -f -a "repair" -d 'Mend what `kshard check` finds: keep every good record, and tell readers of the rest once'
+complete -c kshard -n "__fish_kshard_needs_command" -f -a "consumers" -d 'List the consumers of a stream, or the places of one; reset or delete it'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "snapshot" -d 'Copy a stream, consistent, while writers run'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "dump" -d 'Write a whole stream to standard output, for `kshard load`'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "load" -d 'Make a stream from what `kshard dump` wrote, on standard input'
+complete -c kshard -n "__fish_kshard_needs_command" -f -a "copy" -d 'Copy records into another stream, each once'
 complete -c kshard -n "__fish_kshard_using_subcommand create" -l shards -d 'How many shards it begins with' -r
 complete -c kshard -n "__fish_kshard_using_subcommand create" -l compression -d 'Compress what is stored: none, lz4 (fast) or zstd (small)' -r -f -a "none\t'Not at all'
 lz4\t'LZ4'
@@ -137,6 +140,19 @@ never\t'Never'"
 complete -c kshard -n "__fish_kshard_using_subcommand check" -l quick -d 'Verify headers and what they say of each other, not the records'
 complete -c kshard -n "__fish_kshard_using_subcommand check" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kshard -n "__fish_kshard_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kshard -n "__fish_kshard_using_subcommand repair" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
+always\t'Always: a line every ten seconds where standard error is no terminal'
+never\t'Never'"
+complete -c kshard -n "__fish_kshard_using_subcommand repair" -l dry-run -d 'Say what would be done, and do nothing'
+complete -c kshard -n "__fish_kshard_using_subcommand repair" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kshard -n "__fish_kshard_using_subcommand repair" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kshard -n "__fish_kshard_using_subcommand consumers" -l max-lag -d 'Exit with status 1 if a record has waited for longer than this' -r
+complete -c kshard -n "__fish_kshard_using_subcommand consumers" -l reset -d 'Let it begin anew: at trim-horizon, latest or a time' -r
+complete -c kshard -n "__fish_kshard_using_subcommand consumers" -s o -l output -d 'Print a table for people, or JSON for programs: table or json' -r -f -a "table\t'For people'
+json\t'For programs'"
+complete -c kshard -n "__fish_kshard_using_subcommand consumers" -l why -d 'Say why it is not further: who reads, how fast, and what is waited for'
+complete -c kshard -n "__fish_kshard_using_subcommand consumers" -l delete -d 'Forget it'
+complete -c kshard -n "__fish_kshard_using_subcommand consumers" -s h -l help -d 'Print help'
 complete -c kshard -n "__fish_kshard_using_subcommand snapshot" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
 always\t'Always: a line every ten seconds where standard error is no terminal'
 never\t'Never'"
@@ -154,3 +170,8 @@ never\t'Never'"
 complete -c kshard -n "__fish_kshard_using_subcommand load" -l same-id -d 'Keep the UUID of the stream that was dumped: for one that is to take its place'
 complete -c kshard -n "__fish_kshard_using_subcommand load" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kshard -n "__fish_kshard_using_subcommand load" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kshard -n "__fish_kshard_using_subcommand copy" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
+always\t'Always: a line every ten seconds where standard error is no terminal'
+never\t'Never'"
+complete -c kshard -n "__fish_kshard_using_subcommand copy" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kshard -n "__fish_kshard_using_subcommand copy" -s h -l help -d 'Print help (see more with \'--help\')'
