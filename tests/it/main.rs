@@ -27,7 +27,7 @@ mod shard;
 /// kput -f follows files.
 mod tail;
 /// The commands of README.md do what it says.
-// mod readme;
+mod readme;
 /// Streams are moved whole and record by record.
 mod transport;
 /// A directory for one test, and the real programs run in it.
