@@ -84,7 +84,7 @@ impl SequenceNumber {
         let byte = (low >> 72) as u8;
         let sane = high >> 104 == 2 && low & 0xf == 2 && nibble == shard & 0xf && byte == 0;
         let index = high as u64;
-        (sane && index <= INDEX_MAX).then(|| Self {
+        (sane && index <= INDEX_MAX).then_some(Self {
             shard_created_s: ((high >> 68) & 0xf_ffff_ffff) as u64,
             index,
             arrival_s: ((low >> 36) & 0xf_ffff_ffff) as u64,

@@ -94,7 +94,7 @@ impl Disk for RealDisk {
         if std::env::var_os(ALLOW_NETWORK).is_some() {
             return None;
         }
-        let kind = i64::from(rustix::fs::statfs(path).ok()?.f_type) & 0xffff_ffff;
+        let kind = rustix::fs::statfs(path).ok()?.f_type & 0xffff_ffff;
         KINDS.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
     }
 }

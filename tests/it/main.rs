@@ -22,12 +22,12 @@ mod layers;
 mod producer;
 /// kput stores what it reads: formats, keys, refusals, acknowledgements.
 mod put;
+/// The commands of README.md do what it says.
+mod readme;
 /// kshard makes, shows and changes streams.
 mod shard;
 /// kput -f follows files.
 mod tail;
-/// The commands of README.md do what it says.
-mod readme;
 /// Streams are moved whole and record by record.
 mod transport;
 /// A directory for one test, and the real programs run in it.

@@ -44,11 +44,14 @@ fn the_readmes_commands_do_what_it_says() {
     let sessions = sessions(&readme);
     assert!(sessions.len() >= 3, "the README shows each program at work");
     let wd = Workdir::new();
-    let access: String = (0..500)
-        .map(|i| {
-            format!("192.0.2.{} - - [01/Jan/2026:00:00:00 +0000] \"GET /{i} HTTP/1.1\" 200 512\n", i % 23)
-        })
-        .collect();
+    let mut access = String::new();
+    for i in 0..500 {
+        let _ = writeln!(
+            access,
+            "192.0.2.{} - - [01/Jan/2026:00:00:00 +0000] \"GET /{i} HTTP/1.1\" 200 512",
+            i % 23
+        );
+    }
     wd.write("access.log", access);
     for Session { line, script, expected } in sessions {
         let done = wd.sh(&script).done();

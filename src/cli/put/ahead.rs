@@ -20,7 +20,7 @@ const BUFFER_KEPT_BYTES: usize = 4 * BLOCK_BYTES;
 /// What came next.
 pub(super) enum Event {
     /// Records.
-    Block(Block),
+    Block(Box<Block>),
     /// Nothing waits to be read.
     Idle,
     /// One input has ended and the next begins.
@@ -88,7 +88,8 @@ impl Ahead {
     }
 
     /// Gives a block's memory back.
-    pub(super) fn recycle(&self, block: Block) {
+    pub(super) fn recycle(&self, block: Box<Block>) {
+        let block = *block;
         if block.buffer.len() <= BUFFER_KEPT_BYTES {
             let _ = self.spare.send((block.buffer, block.records));
         }
@@ -169,7 +170,7 @@ impl Reading {
         if !empty {
             let input = self.source.name().to_owned();
             let (buffer, used) = self.source.hand_over(used, fresh);
-            if self.sender.send(Event::Block(Block { input, buffer, used, records })).is_err() {
+            if self.sender.send(Event::Block(Box::new(Block { input, buffer, used, records }))).is_err() {
                 return Ok(false);
             }
         }

@@ -331,7 +331,7 @@ impl<'a> Draft<'a> {
 }
 
 /// Compresses a body; keeps it as it is where that is not smaller.
-fn compress<'a>(codec: Codec, head: Vec<u8>, payloads: &'a [u8]) -> (Codec, Vec<u8>, Cow<'a, [u8]>) {
+fn compress(codec: Codec, head: Vec<u8>, payloads: &[u8]) -> (Codec, Vec<u8>, Cow<'_, [u8]>) {
     if codec == Codec::None {
         return (codec, head, Cow::Borrowed(payloads));
     }
