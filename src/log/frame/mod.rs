@@ -55,28 +55,22 @@ const _: () = assert!(CHECKED_BYTES + 8 == HEADER_BYTES);
 
 /// CRC-32C (Castagnoli), as in iSCSI, SCTP and ext4.
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
+    crc32c::crc32c(bytes)
 }
 
 /// A CRC-32C over parts that do not lie together.
-#[derive(Debug)]
-pub struct Crc32c(crc_fast::Digest);
-
-impl Default for Crc32c {
-    fn default() -> Self {
-        Self(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi))
-    }
-}
+#[derive(Debug, Default)]
+pub struct Crc32c(u32);
 
 impl Crc32c {
     /// Takes the next part.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        self.0 = crc32c::crc32c_append(self.0, bytes);
     }
 
     /// The checksum of all parts.
     pub fn finish(&self) -> u32 {
-        self.0.finalize() as u32
+        self.0
     }
 }
 
