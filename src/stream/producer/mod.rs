@@ -53,9 +53,15 @@ pub const GROUP_DEFAULT: Sync = Sync::Group { bytes: 8 << 20, interval_us: 50_00
 /// The byte that stands behind each stored payload, so that lines leave as they came.
 const JOINT: u8 = b'\n';
 
-/// A gathering is written when it has this many bytes: small enough to stay in the processor's second-level cache from
-/// the read to the write, large enough that the lock and the system calls cost nothing.
+/// A gathering is written when it has this many bytes: large enough that the lock and the system calls cost nothing.
 const BATCH_BYTES: usize = 256 << 10;
+
+/// All gatherings together stay within the processor's second-level cache, so that what is copied into them is still
+/// there when it is summed and written; but none is smaller than [`BATCH_LEAST_BYTES`] for it.
+const BATCHES_CACHED_BYTES: usize = 1 << 20;
+
+/// Below this the lock and the system calls begin to count.
+const BATCH_LEAST_BYTES: usize = 64 << 10;
 
 /// All gatherings together; with many shards each gets less.
 const GATHERED_BYTES_MAX: usize = 24 << 20;
@@ -162,6 +168,11 @@ impl Producer {
     /// The stream.
     pub fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    /// Whether there is more than one shard to choose from.
+    pub fn is_sharded(&self) -> bool {
+        self.slots.len() > 1
     }
 
     /// What has been written so far.
@@ -278,7 +289,8 @@ impl Producer {
         }
         // A later run of a named producer holds what may be stored in part in memory: that must be little.
         let gathered = if self.named.is_some() { GATHERED_BYTES_MAX / 4 } else { GATHERED_BYTES_MAX };
-        self.batch_bytes = (gathered / self.slots.len()).clamp(4 << 10, BATCH_BYTES);
+        let cached = (BATCHES_CACHED_BYTES / self.slots.len()).clamp(BATCH_LEAST_BYTES, BATCH_BYTES);
+        self.batch_bytes = (gathered / self.slots.len()).clamp(4 << 10, cached);
         before.into_values().collect()
     }
 
@@ -313,25 +325,23 @@ impl Producer {
 
     /// Records with keys and nothing else, which nobody asks about one by one.
     fn put_keyed(&mut self, block: &[u8], records: &Records) -> Result<(), Error> {
+        if records.key_hashes.len() == records.len() || self.slots.len() == 1 {
+            return self.put_hashed(block, records, &records.key_hashes);
+        }
         let mut hashes = std::mem::take(&mut self.hashes);
-        let outcome = self.put_hashed(block, records, &mut hashes);
+        hashes.clear();
+        HashKey::of_many((0..records.len()).map(|i| records.key(block, i).unwrap_or_default()), &mut hashes);
+        let outcome = self.put_hashed(block, records, &hashes);
         self.hashes = hashes;
         outcome
     }
 
-    fn put_hashed(
-        &mut self,
-        block: &[u8],
-        records: &Records,
-        hashes: &mut Vec<HashKey>,
-    ) -> Result<(), Error> {
-        hashes.clear();
-        let keys = (0..records.len()).map(|i| records.key(block, i).unwrap_or_default());
-        HashKey::of_many(keys, hashes);
-        for (i, &hash) in hashes.iter().enumerate() {
+    fn put_hashed(&mut self, block: &[u8], records: &Records, hashes: &[HashKey]) -> Result<(), Error> {
+        for i in 0..records.len() {
             let key = records.key(block, i);
+            // With one shard there may be no hashes, and they do not matter.
             let slot = if key.is_some() {
-                self.router.slot(hash)
+                hashes.get(i).map_or(0, |&hash| self.router.slot(hash))
             } else {
                 self.next_unkeyed = (self.next_unkeyed + 1) % self.slots.len();
                 self.next_unkeyed
@@ -424,7 +434,9 @@ impl Producer {
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
         let keyed = records.keys.len() == records.len() && records.hashes.is_empty() && self.slots.len() > 1;
-        if keyed {
+        if keyed && records.key_hashes.len() == records.len() {
+            hashes.extend_from_slice(&records.key_hashes);
+        } else if keyed {
             HashKey::of_many(
                 (0..records.len()).map(|i| records.key(block, i).unwrap_or_default()),
                 &mut hashes,
@@ -709,6 +721,13 @@ impl Producer {
 
     /// Begins to wait for the disk, after any wait that goes on already.
     fn begin_sync(&mut self) -> Result<(), Error> {
+        let tickets = self.tickets()?;
+        self.syncer.begin(tickets);
+        Ok(())
+    }
+
+    /// What to wait for, after any wait that goes on already.
+    fn tickets(&mut self) -> Result<Vec<(ShardId, SyncTicket)>, Error> {
         self.collect(true)?;
         let mut tickets: Vec<(ShardId, SyncTicket)> = Vec::new();
         for slot in &mut self.slots {
@@ -726,8 +745,7 @@ impl Producer {
         if let Some(named) = &mut self.named {
             named.begin();
         }
-        self.syncer.begin(tickets);
-        Ok(())
+        Ok(tickets)
     }
 
     /// Takes in a wait that has ended; with `wait` waits for it.
@@ -759,7 +777,10 @@ impl Producer {
         if self.sync == Sync::None {
             return Ok(());
         }
-        self.begin_sync()?;
+        // Nothing else is to be done meanwhile: to wake another thread for it and to be woken by it would cost as much
+        // as the wait of a fast disk.
+        let tickets = self.tickets()?;
+        self.syncer.wait_here(tickets);
         self.collect(true)
     }
 

@@ -38,6 +38,13 @@ impl Syncer {
         }
     }
 
+    /// Waits on the caller's own thread; the result is collected as any other.
+    pub(super) fn wait_here(&mut self, tickets: Work) {
+        debug_assert!(!self.busy, "one wait at a time");
+        self.busy = true;
+        self.ready = Some(wait(tickets));
+    }
+
     /// The result of the wait, if it is there, or after waiting for it.
     pub(super) fn collect(&mut self, block: bool) -> Option<Done> {
         if !self.busy {
