@@ -1,4 +1,42 @@
-//! kpipe: Amazon Kinesis as Unix pipes.
+//! kpipe: Amazon Kinesis as Unix pipes. Durable, sharded streams in a plain directory, with no server to run.
+//!
+//! `kput` stores what comes through a pipe, `kget` brings it out again, `kshard` looks after the stream. The programs
+//! are thin; everything they do is here.
+//!
+//! # Layers
+//!
+//! ```text
+//!  bin ──► cli ──► stream ──► log ──► sys
+//!           │         │        │
+//!         codec ──────┴────────┴────► record, hash
+//! ```
+//!
+//! | module | is | does not know |
+//! |---|---|---|
+//! | [`record`], [`hash`] | the service's words as types | files, bytes on a disk |
+//! | [`codec`] | bytes of a pipe to records and back | files, clocks, logs |
+//! | [`sys`] | files, locks, clocks, wake-ups behind small traits | what a record is |
+//! | [`log`] | one append-only log: frames, segments, recovery | partition keys, other shards |
+//! | [`stream`] | a directory of logs: shards, routing, lineage, producers, consumers | terminals, arguments |
+//! | [`cli`] | arguments, exit statuses, progress, signals | the bytes on the disk |
+//!
+//! Imports go along the arrows only; a test holds them against the code. Integers become disk bytes in [`log::frame`]
+//! and nowhere else. Only [`sys`] reads the wall clock.
+//!
+//! # A record's way
+//!
+//! ```text
+//! kput    stdin ─ codec::Decode ─► Records ─ stream::Router ─► log::Writer ─► frame ─► segment ─► fdatasync ─► ack
+//! kget    Start ─► stream::StreamReader ─► log::Reader ─► frame ─► Record ─ codec::Encode ─► stdout
+//! ```
+//!
+//! Without keys and with one shard a block of lines is not touched on the way: it goes from the pipe to the disk with
+//! its newlines, behind a column of lengths and under one checksum, and comes back in one write.
+//!
+//! # Where to begin
+//!
+//! [`log`] states what survives a crash and why; [`log::frame`] draws the bytes; [`stream::producer`] says what an
+//! acknowledgement means, and [`stream::producer::resume`] how a killed producer goes on.
 
 pub mod cli;
 pub mod codec;

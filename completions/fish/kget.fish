@@ -7,6 +7,15 @@ arrival\t''"
 complete -c kget -s o -l output -d 'Write records as raw, nul, framed, json, csv, base64, or a template such as \'{seq} {payload}\\n\' [default: raw]' -r
 complete -c kget -l template -d 'Write records as this template says, as \'{key} {seq} {time} {payload}\\n\'' -r
 complete -c kget -l on-error -d 'What becomes of a bad record: fail, skip, reject or reject=FILE [default: fail when reading a regular file, else reject]' -r
+complete -c kget -l consumer -d 'Go on where this consumer was, and write down how far it comes; --from says where a new one begins' -r
+complete -c kget -l exec -d 'Give each batch to this shell command\'s standard input, and commit it when the command exits 0' -r
+complete -c kget -l batch-size -d 'Give it at most so many records, or so many bytes, at once' -r
+complete -c kget -l batch-interval -d 'Wait so long for a batch to become full' -r
+complete -c kget -l max-backoff -d 'Wait at most so long before a command that failed is tried again' -r
+complete -c kget -l failover -d 'Take over from a worker that has been silent for so long; one that ended is taken over from at once' -r
+complete -c kget -l bookmark -d 'Reserve what is handed out, and write a bookmark to this file for --commit' -r -F
+complete -c kget -l bookmark-timeout -d 'Hand it out again when the bookmark has not been committed for so long' -r
+complete -c kget -l commit -d 'Commit a bookmark, and read nothing' -r -F
 complete -c kget -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
 always\t'Always: a line every ten seconds where standard error is no terminal'
 never\t'Never'"

@@ -143,6 +143,17 @@ impl BlockReader {
         self.start += len;
     }
 
+    /// Gives the whole buffer away, of which the bytes in the range were the block, and goes on in `fresh` with what of
+    /// the block lies behind its first `used` bytes: for a reader whose blocks are worked on elsewhere.
+    pub fn hand_over(&mut self, used: usize, mut fresh: Vec<u8>) -> (Vec<u8>, std::ops::Range<usize>) {
+        let rest = self.start + used..self.end;
+        fresh.resize(fresh.len().max(rest.len() + 2 * BLOCK_BYTES), 0);
+        fresh[..rest.len()].copy_from_slice(&self.buffer[rest.clone()]);
+        let given = (std::mem::replace(&mut self.buffer, fresh), self.start..rest.start);
+        (self.start, self.end) = (0, rest.len());
+        given
+    }
+
     /// Reads once, waiting at most `timeout` for something to read (for ever without one).
     pub fn fill(&mut self, timeout: Option<Duration>) -> io::Result<Filled> {
         if self.eof {

@@ -6,6 +6,7 @@
 //! ends of a pipe, [`signal`] the request to finish, [`meter`] the progress shown meanwhile, [`report`] the last word.
 
 pub mod args;
+pub mod consumers;
 pub mod docs;
 pub mod get;
 pub mod input;

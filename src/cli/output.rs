@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 
 use super::signal::{Interrupted, Shutdown};
+use crate::sys;
 
 /// What is gathered before it is written, and what a pipe of ours is asked to hold: the largest that an unprivileged
 /// process may have.
@@ -122,6 +123,33 @@ impl Stdout {
     /// How many written bytes the reader has not yet taken out of the pipe; `None` where that cannot be told.
     pub fn untaken(&self) -> Option<u64> {
         if self.is_pipe { rustix::io::ioctl_fionread(&self.file).ok() } else { None }
+    }
+
+    /// Writes `bytes`, which lie in `file` at `offset` as well: into a pipe they go without being copied.
+    pub fn pass(&mut self, bytes: &[u8], file: &dyn sys::File, offset: u64) -> io::Result<()> {
+        if !self.is_pipe || bytes.len() < DIRECT_BYTES {
+            return self.write_all(bytes);
+        }
+        self.flush()?;
+        let (mut done, mut deadline) = (0, None);
+        while done < bytes.len() {
+            let sent = file.splice_into(offset + done as u64, bytes.len() - done, self.file.as_fd());
+            match sent.map_err(|error| (rustix::io::Errno::from_io_error(&error), error)) {
+                Ok(Some(sent)) if sent > 0 => {
+                    done += sent;
+                    self.written += sent as u64;
+                    deadline = None;
+                }
+                Ok(_) => return self.write_all(&bytes[done..]),
+                Err((Some(rustix::io::Errno::INTR), _)) => {}
+                Err((Some(rustix::io::Errno::AGAIN), _)) => {
+                    wait_writable(&self.file, self.shutdown, &mut deadline)?;
+                }
+                Err((Some(rustix::io::Errno::PIPE), _)) => return Err(closed()),
+                Err((_, error)) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// How many bytes have left the program.

@@ -15,7 +15,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use super::{Outcome, output, signal};
+use super::{Outcome, output, signal, stream_name};
 
 /// The exit status of failure and of wrong usage.
 pub const STATUS_FAILED: u8 = 2;
@@ -76,14 +76,55 @@ pub fn line(error: &anyhow::Error) -> String {
 }
 
 /// What helps against errors of the library, which knows nothing of commands: each looks at one error of the chain.
-const ADVICE: &[fn(&(dyn Error + 'static)) -> Option<String>] = &[];
+const ADVICE: &[fn(&(dyn Error + 'static)) -> Option<String>] = &[of_stream, of_log];
+
+fn of_stream(error: &(dyn Error + 'static)) -> Option<String> {
+    use crate::stream::Error;
+    let on = |command: &str, path: &std::path::Path| {
+        format!("kshard {command} {}", stream_name::quote(&path.to_string_lossy()))
+    };
+    match error.downcast_ref()? {
+        Error::NotFound { path } => hint(&stream_name::unknown(path)),
+        Error::Exists { path } => Some(on("describe", path)),
+        Error::Manifest { path, .. } => path.parent().map(|stream| on("check", stream)),
+        Error::Newer { .. } => Some(NEWER.to_owned()),
+        Error::NetworkFileSystem { .. } => {
+            Some(format!("a local disk, or {}=1 if only this machine uses it", crate::sys::fs::ALLOW_NETWORK))
+        }
+        Error::NoShard(_) => Some("kshard list STREAM".to_owned()),
+        Error::ShardClosed(_) => Some("kshard list STREAM --filter at-latest".to_owned()),
+        Error::InUse(_) => Some("kshard delete --force STREAM".to_owned()),
+        _ => None,
+    }
+}
+
+fn of_log(error: &(dyn Error + 'static)) -> Option<String> {
+    use crate::log::Error;
+    match error.downcast_ref()? {
+        Error::DiskFull { .. } => Some("kshard trim STREAM".to_owned()),
+        Error::Damaged { .. } | Error::Foreign { .. } | Error::Empty { .. } => {
+            Some("kshard check STREAM".to_owned())
+        }
+        Error::Condemned { .. } => Some("kshard doctor STREAM".to_owned()),
+        Error::Newer { .. } => Some(NEWER.to_owned()),
+        Error::Closed(_) => Some("kshard describe STREAM".to_owned()),
+        Error::Fenced { .. } => Some("one run at a time for each --producer".to_owned()),
+        _ => None,
+    }
+}
+
+const NEWER: &str = "a newer kpipe; nothing was touched";
 
 /// What to try next: the outermost hint in the chain, else what [`ADVICE`] knows.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
     let given =
         error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.clone());
     let known = || error.chain().find_map(|cause| ADVICE.iter().find_map(|advice| advice(cause)));
-    given.or_else(known).map(|hint| printable(&hint))
+    let named = |hint: String| match error.downcast_ref::<stream_name::About>() {
+        Some(stream) => hint.replace("STREAM", &stream.argument()),
+        None => hint,
+    };
+    given.or_else(|| known().map(named)).map(|hint| printable(&hint))
 }
 
 /// `text` with everything escaped that a terminal would act on rather than show: control characters, and those that
@@ -195,6 +236,24 @@ mod tests {
     fn a_source_that_was_printed_is_not_printed_again() {
         let error = anyhow!("disk full").context("append: disk full").context("shard 3");
         assert_eq!(line(&error), "shard 3: append: disk full");
+    }
+
+    #[test]
+    fn what_the_library_reports_has_a_next_command() {
+        use crate::log::Error as Log;
+        use crate::stream::Error as Stream;
+        let path = || std::path::PathBuf::from("/srv/clicks");
+        let tried = |error: Stream| hint(&anyhow::Error::new(error).context(stream_name::context(&path())));
+        let in_shard = |source| tried(Stream::Shard { shard: crate::record::ShardId(1), source });
+        assert_eq!(tried(Stream::Exists { path: path() }).as_deref(), Some("kshard describe /srv/clicks"));
+        assert_eq!(tried(Stream::NotFound { path: path() }).as_deref(), Some("kshard create /srv/clicks"));
+        let full = in_shard(Log::DiskFull { path: path(), bytes: 1 });
+        assert_eq!(full.as_deref(), Some("kshard trim /srv/clicks"));
+        let condemned = in_shard(Log::Condemned { path: path(), source: None });
+        assert_eq!(condemned.as_deref(), Some("kshard doctor /srv/clicks"));
+        let damaged = in_shard(Log::Damaged { path: path(), offset: 1, reason: "x" });
+        assert_eq!(damaged.as_deref(), Some("kshard check /srv/clicks"));
+        assert_eq!(tried(Stream::Invalid("x".into())), None);
     }
 
     #[test]

@@ -33,6 +33,8 @@ impl Signal {
 #[derive(Debug)]
 pub struct Shutdown {
     requested: Arc<AtomicBool>,
+    /// Set when the second signal has been seen, where the program itself looks for it.
+    again: Option<Arc<AtomicBool>>,
     signal: Arc<AtomicUsize>,
     /// Becomes readable with the first signal and stays so: it is never drained.
     wake: UnixStream,
@@ -40,10 +42,21 @@ pub struct Shutdown {
 
 static INSTALLED: OnceLock<Shutdown> = OnceLock::new();
 
+/// [`install`] for a program that has others to end when the second signal comes: it looks at [`Shutdown::again`] and
+/// ends by itself. The third ends it at once.
+pub fn install_with_children() -> anyhow::Result<&'static Shutdown> {
+    if INSTALLED.get().is_none() {
+        let again = Arc::new(AtomicBool::new(false));
+        let shutdown = register(Some(again)).context("signal handlers")?;
+        let _ = INSTALLED.set(shutdown);
+    }
+    INSTALLED.get().context("signal handlers")
+}
+
 /// Takes over the signals; from then on they end the program only where it looks. Call it once, before threads start.
 pub fn install() -> anyhow::Result<&'static Shutdown> {
     if INSTALLED.get().is_none() {
-        let shutdown = register().context("signal handlers")?;
+        let shutdown = register(None).context("signal handlers")?;
         // Lost only to another thread that installed the same.
         let _ = INSTALLED.set(shutdown);
     }
@@ -55,7 +68,7 @@ pub fn received() -> Option<Signal> {
     INSTALLED.get().and_then(Shutdown::signal)
 }
 
-fn register() -> io::Result<Shutdown> {
+fn register(again: Option<Arc<AtomicBool>>) -> io::Result<Shutdown> {
     let (wake, waker) = UnixStream::pair()?;
     wake.set_nonblocking(true)?;
     let requested = Arc::new(AtomicBool::new(false));
@@ -69,7 +82,7 @@ fn register() -> io::Result<Shutdown> {
         flag::register_conditional_shutdown(
             number,
             i32::from(Signal(number).status()),
-            Arc::clone(&requested),
+            Arc::clone(again.as_ref().unwrap_or(&requested)),
         )?;
         flag::register_usize(number, Arc::clone(&signal), number as usize)?;
         flag::register(number, Arc::clone(&requested))?;
@@ -77,7 +90,7 @@ fn register() -> io::Result<Shutdown> {
     }
     // The pair lives as long as the process: closed, it would read as woken.
     std::mem::forget(waker);
-    Ok(Shutdown { requested, signal, wake })
+    Ok(Shutdown { requested, again, signal, wake })
 }
 
 /// The signals this process was started to ignore, as a bit each from SIGHUP = bit 0. None where it cannot be told.
@@ -91,6 +104,16 @@ impl Shutdown {
     /// Whether to finish. Cheap enough for every batch.
     pub fn requested(&self) -> bool {
         self.requested.load(Ordering::Relaxed)
+    }
+
+    /// Whether a second signal has come. Only where [`install_with_children`] was called can anybody live to see it.
+    pub fn again(&self) -> bool {
+        // A byte for each signal, never drained.
+        let again = rustix::io::ioctl_fionread(&self.wake).is_ok_and(|signals| signals >= 2);
+        if let Some(flag) = self.again.as_ref().filter(|_| again) {
+            flag.store(true, Ordering::SeqCst);
+        }
+        again
     }
 
     /// The signal that asked.

@@ -5,6 +5,7 @@
 //! there is none is made readable by [`unknown`].
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -75,9 +76,26 @@ pub fn unknown(path: &Path) -> anyhow::Error {
     missing.hint(hint).expect_err("it was made an error above")
 }
 
-/// Adds to an error what stream it is about: `stream clicks (/abs/path)`.
-pub fn context(path: &Path) -> String {
-    format!("stream {} ({})", show(path), path.display())
+/// Adds to an error what stream it is about: `stream clicks (/abs/path)`. A hint that speaks of STREAM gets its path.
+pub fn context(path: &Path) -> About {
+    About(path.to_owned())
+}
+
+/// See [`context`].
+#[derive(Debug, Clone)]
+pub struct About(PathBuf);
+
+impl About {
+    /// The stream as the argument of a command.
+    pub(super) fn argument(&self) -> String {
+        quote(&self.0.to_string_lossy())
+    }
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {} ({})", show(&self.0), self.0.display())
+    }
 }
 
 /// The stream beside `path` whose name is nearest, if it is near at all.

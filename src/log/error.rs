@@ -52,6 +52,12 @@ pub enum Error {
         /// What it is.
         what: &'static str,
     },
+    /// Writers are alive, and what was asked must not be done beside them.
+    #[error("{}: a writer is at work", dir.display())]
+    InUse {
+        /// The log's directory.
+        dir: PathBuf,
+    },
     /// The shard takes no more records; its children do.
     #[error("the shard is closed")]
     Closed(EndOfShard),

@@ -50,7 +50,7 @@ pub(crate) struct IndexReader {
 }
 
 /// More than any index that this program writes; a larger file is not one.
-const INDEX_BYTES_MAX: usize = 64 << 20;
+pub(crate) const INDEX_BYTES_MAX: usize = 64 << 20;
 
 impl IndexReader {
     /// Reads the index of a segment; an index that cannot be read is empty.

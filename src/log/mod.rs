@@ -15,7 +15,8 @@
 //! 1. Frames stand one behind the other. A frame's first index is the previous frame's end index.
 //! 2. A segment's header and its name are durable before a record goes in; with it the indexes from `base` up to
 //!    `ceiling` are reserved. After an unclean end the log goes on in a new segment at the ceiling, so no index is
-//!    used twice, not even one that a power loss took.
+//!    used twice, not even one that a power loss took. A pause is a clean end under its own boot only: a power loss may
+//!    have taken what was written behind it, and left no trace.
 //! 3. A segment that is followed by another never changes again. The follower's header says how many bytes of it are
 //!    valid and which index it ends at; it was synced up to there before the follower took a record.
 //! 4. `durable` (in frames: durable-through) is a promise about the past: each record below it was on the disk when
@@ -43,11 +44,17 @@
 //!   frame that is not whole; what is whole behind it was never acknowledged (else a durable-through would cover the
 //!   hole, and it would be damage) and is set aside with it.
 //! * *Power is lost around a roll.* Before the rename there is no new segment and the seal at the end of the old one
-//!   says where it will go; after it, invariant 3 holds already.
-//! * *The disk is full.* The failed write is cut off again under the lock; nothing else is touched.
+//!   says where it will go, if all before the seal is whole; after it, invariant 3 holds already. Whoever finds a
+//!   segment without records makes its name durable first: its creator may have been killed before.
+//! * *The disk is full.* The failed write is cut off again under the lock; nothing else is touched. If a whole frame of
+//!   it was there for a moment, one byte stays: a torn tail, so that indexes which a reader may have seen are not used
+//!   again.
 //! * *A sync fails.* What the kernel still holds may never reach the disk, whatever later syncs say. The segment is
 //!   condemned: a mark file, and a frame that makes its length change for every process that has it open. Then its
-//!   valid part is read back from the device, and the log goes on in a new segment.
+//!   valid part is read back from the device, and the log goes on in a new segment. Whoever wrote or read records that
+//!   were not there is told so: a writer by its next call, a reader when it wants them durable.
+//! * *The shard ends.* All before the end is synced before it is written, so that what does not hold before it is damage
+//!   and never a reason to open the shard again. Whoever finds an end syncs it before it is believed.
 //!
 //! # What is assumed of the disk
 //!
@@ -55,16 +62,19 @@
 //! not synced may survive in any part, and torn anywhere. Reading back gives what was written, or an error, or bytes
 //! that a CRC-32C tells apart.
 
+pub mod copy;
 mod error;
 pub mod frame;
 mod index;
 mod reader;
 mod recover;
+pub mod repair;
 mod rest;
 mod retain;
 mod segment;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 mod writer;
 
 pub use error::Error;

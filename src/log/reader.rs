@@ -10,11 +10,13 @@ use super::LogDir;
 use super::error::{Doing, Error};
 use super::frame::segment::SEGMENT_HEADER_BYTES;
 use super::frame::{
-    BatchView, EndOfShard, FrameHeader, HEADER_BYTES, Invalid, Kind, Predecessor, columns, control, crc32c,
+    BatchView, EndOfShard, Fate, FrameHeader, HEADER_BYTES, IndexEntry, Invalid, Kind, Predecessor, columns,
+    control, crc32c,
 };
 use super::index::IndexReader;
 use super::segment::{Segment, Walk, list};
 use crate::record::Provenance;
+use crate::sys::File;
 
 /// How much is read at once: a frame of usual size with the next frame's header, small enough to stay in the
 /// processor's second-level cache from the read through the checksum to the write.
@@ -31,7 +33,8 @@ pub enum Found<'a> {
     End(EndOfShard),
     /// Bytes that were once durable do not hold. The reader stands behind them now.
     Damage(Damage),
-    /// Retention has removed records that the reader had not read. It stands at the first that is left.
+    /// Records that the reader had not read are gone: retention removed them, or damage took them and a repair left a
+    /// gap in their place. The reader stands at the first that is left.
     Missed(Missed),
 }
 
@@ -52,7 +55,7 @@ pub struct Damage {
     pub reason: &'static str,
 }
 
-/// A range of indexes that retention removed before they were read.
+/// A range of indexes that were gone before they were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missed {
     /// The first index that was wanted.
@@ -62,7 +65,6 @@ pub struct Missed {
 }
 
 /// A frame of records, verified and decompressed.
-#[derive(Debug)]
 pub struct FrameRef<'a> {
     /// The header.
     pub header: FrameHeader,
@@ -71,6 +73,18 @@ pub struct FrameRef<'a> {
     provenance: &'a [u8],
     path: &'a PathBuf,
     offset: u64,
+    file: &'a dyn File,
+}
+
+impl std::fmt::Debug for FrameRef<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { header, path, offset, .. } = self;
+        f.debug_struct("FrameRef")
+            .field("header", header)
+            .field("path", path)
+            .field("offset", offset)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> FrameRef<'a> {
@@ -87,6 +101,14 @@ impl<'a> FrameRef<'a> {
     pub fn joined(&self, joint: u8) -> Option<&'a [u8]> {
         let joined = self.header.columns & columns::Column::JOINED != 0 && self.header.joint == joint;
         joined.then(|| &self.body[self.header.payload_offset as usize..])
+    }
+
+    /// The file that the frame was read from, and where in it the payloads begin, if they lie there as they are. What
+    /// has been verified there does not change any more.
+    pub fn payloads_in_file(&self) -> Option<(&'a dyn File, u64)> {
+        let before = u64::from(self.header.provenance_bytes) + u64::from(self.header.payload_offset);
+        let plain = self.header.codec == super::Codec::None;
+        plain.then(|| (self.file, self.offset + HEADER_BYTES as u64 + before))
     }
 
     /// What stands behind the batch.
@@ -115,6 +137,12 @@ pub struct Reader {
     looked: Option<(u64, u64)>,
     /// What was found missing while looking ahead, for the next read to tell.
     passed: Option<Missed>,
+    /// Where the segment's valid bytes end, if the next one has said so: what lies behind them was set aside.
+    limit: Option<u64>,
+    /// The segment's header does not hold, and nobody has been told.
+    broken: Option<Damage>,
+    /// The first index of records that were read and have been given up since, and their segment.
+    given_up: Option<(u64, PathBuf)>,
 }
 
 impl Reader {
@@ -132,6 +160,9 @@ impl Reader {
             scratch: Vec::new(),
             looked: None,
             passed: None,
+            limit: None,
+            broken: None,
+            given_up: None,
         }
     }
 
@@ -142,7 +173,7 @@ impl Reader {
 
     /// The index below which everything is known to be durable.
     pub fn durable(&self) -> u64 {
-        self.durable
+        self.given_up.as_ref().map_or(self.durable, |(first, _)| *first)
     }
 
     /// The directory that is read.
@@ -167,12 +198,12 @@ impl Reader {
     /// Goes to the frame that holds `index`, or the first behind it. If it has been removed already, the next read
     /// says so.
     pub fn seek_index(&mut self, index: u64) -> Result<(), Error> {
+        self.given_up = None;
         let bases = list(&self.log)?;
         // The last segment that begins at or below the index; else the first there is.
         let at = bases.partition_point(|&base| base <= index).saturating_sub(1);
         let Some(&base) = bases.get(at) else { return Err(self.empty()) };
-        self.enter(base)?;
-        self.next = self.next.max(base);
+        let base = self.enter_from(base)?;
         if base > index {
             // Wanted: something before the first segment. `next` tells the next read what is missing.
             self.next = index;
@@ -184,17 +215,19 @@ impl Reader {
 
     /// Goes to the first frame that arrived at or after `time_us`.
     pub fn seek_time(&mut self, time_us: i64) -> Result<(), Error> {
+        self.given_up = None;
         let bases = list(&self.log)?;
         // A segment that was created before that time may hold such a frame, and so may all behind it.
         let (mut low, mut high) = (0, bases.len());
         while low < high {
             let middle = usize::midpoint(low, high);
-            match Segment::open(&self.log, bases[middle], false) {
-                Ok(segment) if segment.header.created_us < time_us => low = middle + 1,
+            match Segment::open_any(&self.log, bases[middle]) {
+                Ok((segment, _)) if segment.header.created_us < time_us => low = middle + 1,
+                // One whose header does not hold counts as late: an earlier start is only a longer way.
                 Ok(_) => high = middle,
                 // Removed meanwhile: so are all before it.
                 Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    low = middle + 1
+                    low = middle + 1;
                 }
                 Err(error) => return Err(error),
             }
@@ -202,23 +235,25 @@ impl Reader {
         let Some(&base) = bases.get(low.saturating_sub(1)).or(bases.first()) else {
             return Err(self.empty());
         };
-        self.enter(base)?;
+        self.enter_from(base)?;
         self.jump(|_, arrival_us| arrival_us < time_us)?;
         self.skip(|header| header.arrival_us < time_us)
     }
 
     /// Goes behind the last frame that is there now.
     pub fn seek_end(&mut self) -> Result<(), Error> {
+        self.given_up = None;
         let Some(&base) = list(&self.log)?.last() else { return Err(self.empty()) };
-        self.enter(base)?;
+        self.enter_from(base)?;
         self.jump(|_, _| true)?;
         self.skip(|header| !matches!(header.kind, Kind::End))
     }
 
     /// Goes to the first frame that is left.
     pub fn seek_start(&mut self) -> Result<(), Error> {
+        self.given_up = None;
         let Some(&base) = list(&self.log)?.first() else { return Err(self.empty()) };
-        self.enter(base)
+        self.enter_from(base).map(drop)
     }
 
     fn empty(&self) -> Error {
@@ -226,21 +261,46 @@ impl Reader {
     }
 
     fn enter(&mut self, base: u64) -> Result<(), Error> {
-        let segment = Segment::open(&self.log, base, false)?;
+        let (segment, holds) = Segment::open_any(&self.log, base)?;
+        self.broken = (!holds).then(|| Damage {
+            path: segment.path.clone(),
+            offset: 0,
+            until: SEGMENT_HEADER_BYTES as u64,
+            first: base,
+            next: base,
+            reason: "the segment's header does not hold",
+        });
         self.next = base;
         self.durable = self.durable.max(base);
         self.offset = SEGMENT_HEADER_BYTES as u64;
         self.filled = 0;
         self.looked = None;
         self.segment = Some(segment);
+        self.limit = self.successor()?.and_then(|(_, before)| before).map(|before| before.bytes);
         Ok(())
+    }
+
+    /// Enters the segment with this base or, if retention was faster, the first behind it, and returns its base.
+    fn enter_from(&mut self, mut base: u64) -> Result<u64, Error> {
+        loop {
+            match self.enter(base) {
+                Ok(()) => return Ok(base),
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    let left = list(&self.log)?.into_iter().find(|&other| other > base);
+                    base = left.ok_or_else(|| self.empty())?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Moves to the last index entry for which `before` holds, if it is what the index says.
     fn jump(&mut self, before: impl Fn(u64, i64) -> bool) -> Result<(), Error> {
         let Some(segment) = &self.segment else { return Ok(()) };
         let index = IndexReader::open(&self.log, &segment.header);
-        let Some(entry) = index.last_where(|entry| before(entry.first, entry.arrival_us)) else {
+        let limit = self.limit.unwrap_or(u64::MAX);
+        let wanted = |entry: &IndexEntry| entry.offset < limit && before(entry.first, entry.arrival_us);
+        let Some(entry) = index.last_where(wanted) else {
             return Ok(());
         };
         let mut walk = Walk::new(segment, segment.len()?);
@@ -256,20 +316,37 @@ impl Reader {
 
     /// Steps over frames by their headers as long as `before` holds, into later segments too.
     fn skip(&mut self, before: impl Fn(&FrameHeader) -> bool) -> Result<(), Error> {
+        // The end of the shard is not stepped over: there is nothing behind it.
+        let passes = |header: &FrameHeader| {
+            header.kind != Kind::End && (!matches!(header.kind, Kind::Records | Kind::Gap) || before(header))
+        };
+        // The last place in front of damage, as long as nothing behind it has shown that it is all before the goal.
+        let mut doubt: Option<(u64, u64)> = None;
         loop {
             match self.head()? {
-                // The end of the shard is not stepped over: there is nothing behind it.
-                Head::Frame(header, _)
-                    if header.kind != Kind::End && (header.kind != Kind::Records || before(&header)) =>
-                {
+                Head::Frame(header, _) if passes(&header) => {
+                    if matches!(header.kind, Kind::Records | Kind::Gap) {
+                        doubt = None;
+                    }
                     self.pass(&header);
                 }
-                // Whatever it is, the next read meets it again and says so.
-                Head::Frame(..) | Head::Wait | Head::Damage(_) => return Ok(()),
-                Head::Over(next) => {
-                    if self.follow_to(next)?.is_some() {
+                Head::Damage(damage) => {
+                    doubt.get_or_insert((damage.offset, damage.first));
+                    self.go_behind(damage);
+                }
+                Head::Over(next) if doubt.is_none() => {
+                    if let Some(missed) = self.follow_to(next)? {
+                        // The next read says so.
+                        self.next = missed.from;
                         return Ok(());
                     }
+                }
+                // Whatever it is, the next read meets it again and says so.
+                Head::Frame(..) | Head::Wait | Head::Over(_) => {
+                    if let Some((offset, next)) = doubt {
+                        (self.offset, self.next) = (offset, next);
+                    }
+                    return Ok(());
                 }
             }
         }
@@ -290,7 +367,7 @@ impl Reader {
         loop {
             match self.head()? {
                 Head::Frame(header, _) if header.kind == Kind::Records => return Ok(Some(header.arrival_us)),
-                Head::Frame(header, _) if header.kind != Kind::End => self.pass(&header),
+                Head::Frame(header, _) if !matches!(header.kind, Kind::End | Kind::Gap) => self.pass(&header),
                 Head::Over(next) => {
                     self.passed = self.follow_to(next)?;
                     if self.passed.is_some() {
@@ -307,12 +384,15 @@ impl Reader {
         if let Some(missed) = self.passed.take() {
             return Ok(Found::Missed(missed));
         }
-        if self.segment.is_none() {
-            if let Some(missed) = self.reopen()? {
-                return Ok(Found::Missed(missed));
-            }
+        if self.segment.is_none()
+            && let Some(missed) = self.reopen()?
+        {
+            return Ok(Found::Missed(missed));
         }
         loop {
+            if let Some(damage) = self.broken.take() {
+                return Ok(Found::Damage(damage));
+            }
             if let Some(missed) = self.check_start() {
                 return Ok(Found::Missed(missed));
             }
@@ -329,6 +409,10 @@ impl Reader {
             };
             match header.kind {
                 Kind::Records | Kind::End => {}
+                Kind::Gap if header.count > 0 => {
+                    self.pass(&header);
+                    return Ok(Found::Missed(Missed { from: header.first, to: header.end() }));
+                }
                 _ => {
                     self.pass(&header);
                     continue;
@@ -385,16 +469,18 @@ impl Reader {
             self.seek_start()?;
             return Ok(None);
         }
+        let given_up = self.given_up.clone();
         let bases = list(&self.log)?;
         let at = bases.partition_point(|&base| base <= next).saturating_sub(1);
         let Some(&base) = bases.get(at) else { return Err(self.empty()) };
         if base > next {
-            self.enter(base)?;
+            let base = self.enter_from(base)?;
             let before = self.segment.as_ref().and_then(|segment| segment.header.predecessor);
             return Ok(missed(next, before, base));
         }
         self.seek_index(next)?;
         self.durable = self.durable.max(durable);
+        self.given_up = given_up;
         Ok(None)
     }
 
@@ -406,16 +492,7 @@ impl Reader {
     fn follow_to(&mut self, base: u64) -> Result<Option<Missed>, Error> {
         let from = self.next;
         let mine = self.segment.as_ref().map(|segment| segment.header.base);
-        match self.enter(base) {
-            Ok(()) => {}
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                let Some(&first) = list(&self.log)?.iter().find(|&&other| other > base) else {
-                    return Err(self.empty());
-                };
-                self.enter(first)?;
-            }
-            Err(error) => return Err(error),
-        }
+        self.enter_from(base)?;
         let Some(segment) = &self.segment else { return Ok(None) };
         let before = segment.header.predecessor;
         if before.map(|p| p.base) == mine {
@@ -441,7 +518,7 @@ impl Reader {
 
     /// The frame at the reader's place, if its header holds and it stands where its index says.
     fn valid_head(&mut self) -> Result<Option<Head>, Error> {
-        if !self.fill(HEADER_BYTES)? {
+        if self.limit.is_some_and(|limit| self.offset >= limit) || !self.fill(HEADER_BYTES)? {
             return Ok(None);
         }
         let Some(segment) = &self.segment else { return Ok(None) };
@@ -464,8 +541,13 @@ impl Reader {
     fn successor(&self) -> Result<Option<(u64, Option<Predecessor>)>, Error> {
         let Some(mine) = self.segment.as_ref().map(|segment| segment.header.base) else { return Ok(None) };
         let Some(base) = list(&self.log)?.into_iter().find(|&base| base > mine) else { return Ok(None) };
-        match Segment::open(&self.log, base, false) {
-            Ok(next) => Ok(Some((base, next.header.predecessor.filter(|p| p.base == mine)))),
+        match Segment::open_any(&self.log, base) {
+            Ok((next, true)) => Ok(Some((base, next.header.predecessor.filter(|p| p.base == mine)))),
+            Ok((_, false)) => {
+                // It cannot say where this one ends. So all of it counts.
+                let bytes = self.segment.as_ref().map_or(Ok(0), Segment::len)?;
+                Ok(Some((base, Some(Predecessor { base: mine, bytes, end: 0, fate: Fate::Sealed }))))
+            }
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 Ok(Some((base, None)))
             }
@@ -489,23 +571,29 @@ impl Reader {
         };
         match successor {
             Some((base, Some(before))) if self.offset >= before.bytes => {
+                if before.fate != Fate::Sealed && self.next > before.end {
+                    self.given_up.get_or_insert((before.end, segment.path.clone()));
+                }
                 self.next = self.next.max(before.end);
                 Ok(Head::Over(base))
             }
             Some((_, Some(before))) => {
                 let found = Walk::new(segment, before.bytes.min(len)).resync(from, self.next)?;
-                Ok(found.map_or(damage(before.bytes, before.end), |(at, header)| damage(at, header.first)))
+                Ok(found.map_or(damage(before.bytes, before.end.max(self.next)), |(at, header)| {
+                    damage(at, header.first)
+                }))
             }
             // What follows says nothing of this segment, because the one between has gone: so has the reader's place.
             Some((base, None)) => Ok(Head::Over(base)),
             None if self.looked == Some((self.offset, len)) => Ok(Head::Wait),
-            None => match Walk::new(segment, len).resync(from, self.next)? {
-                Some((at, header)) if header.durable > self.next => Ok(damage(at, header.first)),
-                _ => {
-                    self.looked = Some((self.offset, len));
-                    Ok(Head::Wait)
+            None => {
+                let behind = Walk::new(segment, len).behind(from, self.next, self.durable)?;
+                if let Some((at, header)) = behind {
+                    return Ok(damage(at, header.first));
                 }
-            },
+                self.looked = Some((self.offset, len));
+                Ok(Head::Wait)
+            }
         }
     }
 
@@ -513,6 +601,12 @@ impl Reader {
     fn judge_body(&mut self, header: &FrameHeader, crc: u32) -> Result<Head, Error> {
         let successor = self.successor()?;
         self.filled = 0;
+        // The header too is read again: what was there before may have been cut off, and something else written.
+        match self.valid_head()? {
+            Some(Head::Frame(again, its_crc)) if again == *header && its_crc == crc => {}
+            Some(head) => return Ok(head),
+            None => return self.judge(successor, self.offset, "a frame's header does not hold"),
+        }
         if self.has_body(header, crc)? {
             return Ok(Head::Frame(*header, crc));
         }
@@ -595,23 +689,65 @@ impl Reader {
             }
             &self.scratch
         };
-        Ok(FrameRef { header, body, provenance: &self.buffer[start..split], path: &segment.path, offset })
+        Ok(FrameRef {
+            header,
+            body,
+            provenance: &self.buffer[start..split],
+            path: &segment.path,
+            offset,
+            file: &*segment.file,
+        })
     }
 
     /// Makes everything that this reader has read durable, if it is not known to be: what persists a position or acts
     /// elsewhere calls this first.
+    ///
+    /// # Errors
+    /// [`Error::Condemned`] if some of it may be lost, because a sync failed: what was read and not acted upon must be
+    /// thrown away, and read again from the last place that was durable.
     pub fn make_durable(&mut self) -> Result<(), Error> {
-        if self.durable >= self.next {
+        if self.given_up.is_none() && self.durable >= self.next {
+            return Ok(());
+        }
+        if self.segment.is_none() {
+            // Parked. If retention was faster there is nothing to make durable, and the next read says what is missing.
+            let (offset, next) = (self.offset, self.next);
+            if self.reopen()?.is_some() {
+                (self.offset, self.next) = (offset, next);
+                self.segment = None;
+                return Ok(());
+            }
+        }
+        if self.is_followed()? {
             return Ok(());
         }
         let Some(segment) = &self.segment else { return Ok(()) };
-        let condemned = |source| Error::Condemned { path: segment.path.clone(), source };
-        segment.file.sync_data().map_err(|source| condemned(Some(source)))?;
-        if segment.is_condemned(&*self.log.system.disk) {
-            return Err(condemned(None));
+        let synced = segment.sync(&*self.log.system.disk);
+        // Somebody may have read the segment back meanwhile and gone on behind what is there.
+        if synced.is_err() && self.is_followed()? {
+            return Ok(());
+        }
+        synced?;
+        // A write that failed half way, and was seen, has been cut off.
+        if self.segment.as_ref().map_or(Ok(0), Segment::len)? < self.offset {
+            return Err(Error::Condemned { path: self.path(), source: None });
         }
         self.durable = self.next;
         Ok(())
+    }
+
+    /// Whether the next segment says that all that was read of this one is durable: it was, before that one began.
+    fn is_followed(&mut self) -> Result<bool, Error> {
+        if let Some((_, path)) = &self.given_up {
+            return Err(Error::Condemned { path: path.clone(), source: None });
+        }
+        if let Some((_, Some(before))) = self.successor()? {
+            self.durable = self.durable.max(before.end);
+            if before.fate != Fate::Sealed && self.next > before.end {
+                return Err(Error::Condemned { path: self.path(), source: None });
+            }
+        }
+        Ok(self.durable >= self.next)
     }
 }
 

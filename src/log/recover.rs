@@ -4,7 +4,7 @@ use super::LogDir;
 use super::error::Error;
 use super::frame::control::{decode_pause, decode_seal};
 use super::frame::segment::SEGMENT_HEADER_BYTES;
-use super::frame::{EndOfShard, FrameHeader, HEADER_BYTES, Kind, SegmentHeader};
+use super::frame::{EndOfShard, FrameHeader, HEADER_BYTES, Kind, SegmentHeader, crc32c};
 use super::index::IndexReader;
 use super::segment::{At, Segment, Walk};
 
@@ -23,8 +23,8 @@ pub(crate) struct Tail {
     pub(crate) last_frame: Option<u64>,
     /// Whether the segment tells of producers.
     pub(crate) provenance_seen: bool,
-    /// Whether the last frame is a pause.
-    pub(crate) paused: bool,
+    /// What the last frame is.
+    pub(crate) last: Option<Kind>,
 }
 
 /// How a segment ends, going by its last frame.
@@ -55,7 +55,7 @@ impl Tail {
             durable: header.base,
             last_frame: None,
             provenance_seen: false,
-            paused: false,
+            last: None,
         }
     }
 
@@ -88,13 +88,13 @@ impl Tail {
         mut each: impl FnMut(u64, &FrameHeader),
     ) -> Result<Ending, Error> {
         let mut walk = Walk::new(segment, len);
-        let mut last: Option<FrameHeader> = None;
+        let mut last = None;
         loop {
             match walk.at(self.offset)? {
-                At::Frame(header, _) if header.first == self.next => {
+                At::Frame(header, crc) if header.first == self.next => {
                     each(self.offset, &header);
                     self.step(&header);
-                    last = Some(header);
+                    last = Some((header, crc));
                     if matches!(header.kind, Kind::Seal | Kind::End | Kind::Condemned) {
                         break;
                     }
@@ -102,21 +102,30 @@ impl Tail {
                 At::End => break,
                 At::Frame(..) | At::Cut | At::Invalid => {
                     // Damage if anything behind it says that this was once durable: then the log goes on there.
-                    match walk.resync(self.offset, self.next)? {
-                        Some((offset, header)) if header.durable > self.next => {
+                    match walk.behind(self.offset, self.next, self.durable)? {
+                        Some((offset, header)) => {
                             self.offset = offset;
                             self.next = header.first;
                         }
-                        _ => return Ok(Ending::Torn),
+                        None => return Ok(Ending::Torn),
                     }
                 }
             }
         }
-        let Some(header) = last else { return Ok(Ending::Open) };
+        let Some((header, crc)) = last else { return Ok(Ending::Open) };
+        if header.kind == Kind::Records {
+            return Ok(Ending::Open);
+        }
         let at = self.offset - u64::from(header.stored_bytes);
         let body = walk.bytes(at, header.stored_bytes as usize)?;
+        if crc32c(body) != crc {
+            // Power was lost before it was whole.
+            self.offset = at - HEADER_BYTES as u64;
+            self.last = None;
+            return Ok(Ending::Torn);
+        }
         let ending = match header.kind {
-            Kind::Records | Kind::Producers => Some(Ending::Open),
+            Kind::Records | Kind::Producers | Kind::Gap => Some(Ending::Open),
             Kind::Pause => decode_pause(body).map(Ending::Paused),
             Kind::Seal => decode_seal(body).map(|(_, base)| Ending::Sealed(base)),
             Kind::End => EndOfShard::decode(body).map(Ending::Closed),
@@ -136,7 +145,12 @@ impl Tail {
         self.arrival_us = self.arrival_us.max(header.arrival_us);
         self.durable = self.durable.max(header.durable);
         self.provenance_seen |= header.provenance_seen;
-        self.paused = header.kind == Kind::Pause;
+        self.last = Some(header.kind);
+    }
+
+    /// Whether nothing may stand behind the last frame.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.last, Some(Kind::Seal | Kind::End | Kind::Condemned))
     }
 }
 
@@ -156,7 +170,9 @@ pub(crate) fn whole(log: &LogDir, segment: &Segment, tail: &Tail) -> Result<Tail
     let mut stored = Vec::new();
     loop {
         match walk.at(at.offset)? {
-            At::Frame(header, crc) => {
+            // It stands behind what counts.
+            At::Frame(header, _) if header.kind == Kind::Condemned => break,
+            At::Frame(header, crc) if header.first == at.next => {
                 // A frame without records is judged by the place at which it stands.
                 let above = header.end() > tail.durable || header.first >= tail.durable;
                 if above && !segment.stored(at.offset, &header, crc, &mut stored)? {
@@ -165,12 +181,12 @@ pub(crate) fn whole(log: &LogDir, segment: &Segment, tail: &Tail) -> Result<Tail
                 at.step(&header);
             }
             At::End => break,
-            At::Cut | At::Invalid => match walk.resync(at.offset, at.next)? {
-                Some((offset, header)) if header.durable > at.next => {
+            At::Frame(..) | At::Cut | At::Invalid => match walk.behind(at.offset, at.next, tail.durable)? {
+                Some((offset, header)) => {
                     at.offset = offset;
                     at.next = header.first;
                 }
-                _ => break,
+                None => break,
             },
         }
     }

@@ -28,9 +28,13 @@ impl SegmentInfo {
 
 /// The segments of a log, oldest first. One that is removed meanwhile is left out.
 pub fn segments(log: &LogDir) -> Result<Vec<SegmentInfo>, Error> {
+    survey(log, |base| Segment::open(log, base, false))
+}
+
+fn survey(log: &LogDir, open: impl Fn(u64) -> Result<Segment, Error>) -> Result<Vec<SegmentInfo>, Error> {
     let mut infos = Vec::new();
     for base in list(log)? {
-        match Segment::open(log, base, false) {
+        match open(base) {
             Ok(segment) => infos.push(SegmentInfo {
                 base,
                 bytes: segment.len()?,
@@ -47,27 +51,29 @@ pub fn segments(log: &LogDir) -> Result<Vec<SegmentInfo>, Error> {
 /// Removes the segments whose records all arrived before `horizon_us`, and the oldest ones beyond `bytes_max` in all.
 /// Returns how many were removed and their bytes. Whoever holds a removed segment open reads it to its end.
 pub fn expire(log: &LogDir, horizon_us: Option<i64>, bytes_max: Option<u64>) -> Result<(u64, u64), Error> {
-    let infos = segments(log)?;
+    // A header that does not hold must not stop retention; such a segment tells no time.
+    let infos = survey(log, |base| Segment::open_any(log, base).map(|(segment, _)| segment))?;
     let mut total: u64 = infos.iter().map(|info| info.bytes).sum();
     let (mut removed, mut freed) = (0, 0);
-    for pair in infos.windows(2) {
-        // Nothing in a segment arrived after the next one was created.
-        let expired = horizon_us.is_some_and(|horizon| pair[1].created_us < horizon);
+    for (i, info) in infos.iter().enumerate().take(infos.len().saturating_sub(1)) {
+        // Nothing in a segment arrived after the next one was created, or any behind that.
+        let created_us = infos[i + 1..].iter().map(|later| later.created_us).min();
+        let expired = horizon_us.zip(created_us).is_some_and(|(horizon, created)| created < horizon);
         let over = bytes_max.is_some_and(|max| total > max);
         if !expired && !over {
             break;
         }
-        let path = log.dir.join(segment_name(pair[0].base));
+        let path = log.dir.join(segment_name(info.base));
         match log.system.disk.remove(&path) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(e).doing("remove", &path),
         }
-        let _ = log.system.disk.remove(&index::path(log, pair[0].base));
+        let _ = log.system.disk.remove(&index::path(log, info.base));
         let _ = log.system.disk.remove(&path.with_extension("bad"));
         removed += 1;
-        freed += pair[0].bytes;
-        total -= pair[0].bytes;
+        freed += info.bytes;
+        total -= info.bytes;
     }
     if removed > 0 {
         log.system.disk.sync_dir(&log.dir).doing("sync", &log.dir)?;

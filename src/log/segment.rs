@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::{Doing, Error};
 use super::frame::control::{encode_pause, encode_producers};
@@ -38,9 +38,27 @@ pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     pub(crate) header: SegmentHeader,
     pub(crate) identity: Identity,
+    /// Whether a sync through this descriptor has failed. The kernel says so once: what the next one says is no answer.
+    sync_failed: Mutex<bool>,
 }
 
 impl Segment {
+    pub(crate) fn of(file: Arc<dyn File>, path: PathBuf, header: SegmentHeader) -> Self {
+        Self { identity: header.identity(), file, path, header, sync_failed: Mutex::new(false) }
+    }
+
+    /// Opens a segment for reading even if its header does not hold: what its frames need of it is known from its
+    /// name. The second value says whether the header holds; if not, it tells neither a predecessor nor a time.
+    pub(crate) fn open_any(log: &LogDir, base: u64) -> Result<(Self, bool), Error> {
+        match Self::open(log, base, false) {
+            Err(Error::Damaged { path, .. }) => {
+                let file = log.system.disk.open(&path).doing("open", &path)?;
+                Ok((Self::of(file, path, next_header(log, base, i64::MAX, None)), false))
+            }
+            other => other.map(|segment| (segment, true)),
+        }
+    }
+
     pub(crate) fn open(log: &LogDir, base: u64, writable: bool) -> Result<Self, Error> {
         let path = log.dir.join(segment_name(base));
         let disk = &log.system.disk;
@@ -49,7 +67,7 @@ impl Segment {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         let got = file.read_at(&mut bytes, 0).doing("read", &path)?;
         match SegmentHeader::decode(&bytes[..got], log.id, base) {
-            Ok(header) => Ok(Self { identity: header.identity(), file, path, header }),
+            Ok(header) => Ok(Self::of(file, path, header)),
             Err(InvalidSegment::Damaged) => {
                 Err(Error::Damaged { path, offset: 0, reason: "the segment's header does not hold" })
             }
@@ -77,16 +95,42 @@ impl Segment {
                 let _ = disk.remove(&temporary);
             })
             .doing("create", &path)?;
-        Ok(Self { identity: header.identity(), file, path, header })
+        Ok(Self::of(file, path, header))
     }
 
     pub(crate) fn len(&self) -> Result<u64, Error> {
         self.file.len().doing("look at", &self.path)
     }
 
-    /// Whether some process has found that a sync of this segment failed.
+    /// Whether some process has found that a sync of this segment failed: it left a mark, or, if it could not, a frame
+    /// at the end.
     pub(crate) fn is_condemned(&self, disk: &dyn Disk) -> bool {
-        disk.exists(&self.mark())
+        disk.exists(&self.mark()) || self.ends_condemned().unwrap_or(true)
+    }
+
+    fn ends_condemned(&self) -> std::io::Result<bool> {
+        let mut bytes = [0; HEADER_BYTES];
+        let at = self.file.len()?.saturating_sub(HEADER_BYTES as u64);
+        self.file.read_at(&mut bytes, at)?;
+        Ok(FrameHeader::decode(&bytes, &self.identity)
+            .is_ok_and(|(header, _)| header.kind == Kind::Condemned))
+    }
+
+    /// Waits until all that was written to the segment is on the disk. An error is final, for this descriptor and for
+    /// every process that has looked since: what the kernel could not write once it takes for written.
+    pub(crate) fn sync(&self, disk: &dyn Disk) -> Result<(), Error> {
+        let condemned = |source| Error::Condemned { path: self.path.clone(), source };
+        let mut failed = self.sync_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *failed {
+            return Err(condemned(None));
+        }
+        if let Err(source) = self.file.sync_data() {
+            *failed = true;
+            return Err(condemned(Some(source)));
+        }
+        // Another process may have been told of a failure that this one was not: the kernel reports it once per
+        // descriptor, and not to those opened later.
+        if self.is_condemned(disk) { Err(condemned(None)) } else { Ok(()) }
     }
 
     /// The mark of a condemned segment.
@@ -160,6 +204,8 @@ pub fn create_log(log: &LogDir, created_us: i64, producers: &[ProducerState]) ->
         frames.extend(control_frame(&identity, head, &encode_pause(log.system.clock.boot_id())));
         Segment::create(log, header, &frames)?;
     }
+    // Whoever made it may have been killed before its names were durable.
+    disk.sync_dir(&log.dir).doing("sync", &log.dir)?;
     let parent = log.dir.parent().unwrap_or(Path::new("."));
     disk.sync_dir(parent).doing("sync", parent)
 }
@@ -222,6 +268,42 @@ impl<'a> Walk<'a> {
         let start = (offset - self.chunk_at) as usize;
         let end = (start + want).min(self.chunk.len());
         Ok(&self.chunk[start.min(end)..end])
+    }
+
+    /// Where the log goes on behind invalid bytes at `offset`, where index `next` was expected; `None` unless anything
+    /// says that this index was once durable: `known`, or any valid frame that follows. The first of them need not know
+    /// it: it may have been written before the sync that covered what is lost.
+    pub(crate) fn behind(
+        &mut self,
+        offset: u64,
+        next: u64,
+        known: u64,
+    ) -> Result<Option<(u64, FrameHeader)>, Error> {
+        let Some(mut found) = self.resync(offset, next)? else { return Ok(None) };
+        // A frame that does not come before the one behind it is a copy that came to a wrong place.
+        while let Some(after) = self.after(found, next)? {
+            if after.1.first >= found.1.end() {
+                break;
+            }
+            found = after;
+        }
+        let mut last = Some(found);
+        while let Some(frame) = last {
+            if known > next || frame.1.durable > next {
+                return Ok(Some(found));
+            }
+            last = self.after(frame, next)?;
+        }
+        Ok(None)
+    }
+
+    /// The next valid header behind a frame.
+    fn after(&mut self, frame: (u64, FrameHeader), next: u64) -> Result<Option<(u64, FrameHeader)>, Error> {
+        let end = frame.0 + frame.1.frame_bytes();
+        match self.at(end)? {
+            At::Frame(header, _) if header.first >= next => Ok(Some((end, header))),
+            _ => self.resync(frame.0, next),
+        }
     }
 
     /// The next place after `offset` where a valid header stands that could belong to this log behind index `next`.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::{Doing, Error};
@@ -19,7 +18,7 @@ use super::segment::{At, Segment, Walk, control_frame, list, next_header};
 use super::{LogDir, Roll};
 use crate::hash::HashRange;
 use crate::record::Provenance;
-use crate::sys::{Disk, File, Locks};
+use crate::sys::{Disk, Locks};
 
 /// Where producers stand, by name.
 type Producers = BTreeMap<String, Vec<ProducerState>>;
@@ -37,10 +36,7 @@ pub struct Appended {
 #[derive(Clone)]
 pub struct SyncTicket {
     disk: Arc<dyn Disk>,
-    file: Arc<dyn File>,
-    path: PathBuf,
-    mark: PathBuf,
-    base: u64,
+    segment: Arc<Segment>,
     /// The index below which everything is durable once the wait has succeeded.
     through: u64,
 }
@@ -51,11 +47,10 @@ impl SyncTicket {
     /// An error is final: what was not acknowledged before it may never be. The writer must be told
     /// ([`Writer::condemn`]).
     pub fn wait(&self) -> Result<(), Error> {
-        let condemned = |source| Error::Condemned { path: self.path.clone(), source };
-        self.file.sync_data().map_err(|source| condemned(Some(source)))?;
-        // Another process may have been told of a failure that this one was not: the kernel reports it once per
-        // descriptor, and not to those opened later.
-        if self.disk.exists(&self.mark) { Err(condemned(None)) } else { Ok(()) }
+        self.segment.sync(&*self.disk).inspect_err(|_| {
+            // At once, before the writer comes to it with the lock: nobody must believe a later sync.
+            let _ = self.disk.create(&self.segment.mark());
+        })
     }
 }
 
@@ -75,22 +70,22 @@ pub struct Writer {
     roll: Roll,
     /// The hash keys that this log's producers' places hold for.
     range: HashRange,
-    segment: Segment,
+    segment: Arc<Segment>,
     index: Option<IndexWriter>,
     tail: Tail,
     producers: Option<Producers>,
-    /// The highest index that this process has written and not yet synced, plus one.
+    /// The highest index that this process has written, plus one.
     written: u64,
     live: bool,
 }
 
 /// The lock slots of a shard. Slot 0 is the stream's own; shards follow in two regions, so that the live locks of a
 /// process lie side by side and the kernel keeps them as one.
-fn append_slot(shard: u32) -> u64 {
+pub(crate) fn append_slot(shard: u32) -> u64 {
     1 + u64::from(shard)
 }
 
-fn live_slot(shard: u32) -> u64 {
+pub(crate) fn live_slot(shard: u32) -> u64 {
     (1 << 33) + u64::from(shard)
 }
 
@@ -102,8 +97,9 @@ impl Writer {
     pub fn open(log: LogDir, locks: Arc<dyn Locks>, roll: Roll, range: HashRange) -> Result<Self, Error> {
         let shard = log.id.shard;
         locks.lock(append_slot(shard), true).doing("lock", &log.dir)?;
-        let opened = Self::open_locked(log, Arc::clone(&locks), roll, range);
-        let _ = locks.unlock(append_slot(shard));
+        let table = Arc::clone(&locks);
+        let opened = Self::open_locked(log, locks, roll, range);
+        let _ = table.unlock(append_slot(shard));
         opened
     }
 
@@ -132,15 +128,19 @@ impl Writer {
             locks,
             roll,
             range,
-            segment,
+            segment: Arc::new(segment),
             index: None,
-            written: tail.next,
+            written: 0,
             tail,
             producers: None,
             live: true,
         };
         // From here on dropping the writer gives the live slot back.
         let ending = writer.tail.follow(&writer.segment, len, |_, _| {})?;
+        if writer.tail.next == writer.segment.header.base {
+            // Whoever created the segment may have been killed before its name was durable.
+            writer.sync_names()?;
+        }
         writer.settle(ending, alone)?;
         if alone {
             writer.locks.lock(slot, false).doing("lock", &writer.log.dir)?;
@@ -150,29 +150,43 @@ impl Writer {
 
     /// Brings the log into a state in which frames can be appended, whatever its last writers left.
     fn settle(&mut self, ending: Ending, alone: bool) -> Result<(), Error> {
+        if self.segment.is_condemned(&*self.log.system.disk) {
+            // Whoever found out came no further than the mark.
+            return self.go_on_after_condemned();
+        }
         match ending {
-            Ending::Closed(end) => Err(Error::Closed(end)),
-            Ending::Sealed(base) => self.finish_roll(base),
+            Ending::Closed(end) => Err(self.closed(end)),
             Ending::Condemned => self.go_on_after_condemned(),
+            Ending::Sealed(base) if !alone || self.is_whole()? => self.finish_roll(base),
             Ending::Open | Ending::Paused(_) if !alone => Ok(()),
             Ending::Paused(boot) if boot == self.log.system.clock.boot_id() => Ok(()),
-            Ending::Paused(_) if whole(&self.log, &self.segment, &self.tail)?.offset == self.tail.offset => {
-                // The machine was started anew since, and all is there: from now on it must stay there.
-                self.segment.file.sync_data().doing("sync", &self.segment.path)?;
-                self.tail.durable = self.tail.next;
-                Ok(())
-            }
-            Ending::Open | Ending::Paused(_) | Ending::Torn => self.recover(),
+            // A pause of another boot says nothing: what was written behind it may be lost without a trace, and its
+            // indexes have been seen.
+            Ending::Open | Ending::Paused(_) | Ending::Sealed(_) | Ending::Torn => self.recover(),
         }
+    }
+
+    fn is_whole(&self) -> Result<bool, Error> {
+        Ok(whole(&self.log, &self.segment, &self.tail)?.offset == self.tail.offset)
+    }
+
+    fn sync_names(&self) -> Result<(), Error> {
+        self.log.system.disk.sync_dir(&self.log.dir).doing("sync", &self.log.dir)
+    }
+
+    fn sync_segment(&mut self) -> Result<(), Error> {
+        self.segment.sync(&*self.log.system.disk).map_err(|failure| self.condemn_locked(failure))
+    }
+
+    /// The shard has ended. Its children may take records as soon as this is known, so it is durable before.
+    fn closed(&mut self, end: EndOfShard) -> Error {
+        self.sync_segment().err().unwrap_or(Error::Closed(end))
     }
 
     /// Keeps what is whole, makes it durable, and goes on in a new segment at the ceiling.
     fn recover(&mut self) -> Result<(), Error> {
         let whole = whole(&self.log, &self.segment, &self.tail)?;
-        self.segment
-            .file
-            .sync_data()
-            .map_err(|source| Error::Condemned { path: self.segment.path.clone(), source: Some(source) })?;
+        self.sync_segment()?;
         self.begin_at_ceiling(&whole, Fate::Recovered)
     }
 
@@ -204,21 +218,25 @@ impl Writer {
     }
 
     /// Goes on in another segment, from its start.
+    ///
+    /// # Errors
+    /// [`Error::Condemned`], once, if records that this process had written were given up on the way.
     fn enter(&mut self, segment: Segment) -> Result<(), Error> {
         let arrival_us = self.tail.arrival_us;
+        let left = self.segment.header.base;
+        let lost = segment.header.predecessor.is_some_and(|p| p.base == left && p.end < self.written);
+        let path = self.segment.path.clone();
+        self.written = 0;
         self.tail = Tail::start(&segment.header);
         self.tail.arrival_us = self.tail.arrival_us.max(arrival_us);
-        self.segment = segment;
+        self.segment = Arc::new(segment);
         self.index = None;
-        self.written = self.written.max(self.tail.next);
         // What producers this process knew is carried into the new segment's own list; it is read again when needed.
         self.producers = None;
         let len = self.segment.len()?;
         let ending = self.follow(len)?;
-        match ending {
-            Ending::Open => Ok(()),
-            other => self.arrive(other),
-        }
+        let arrived = self.arrive(ending);
+        if lost { Err(Error::Condemned { path, source: None }) } else { arrived }
     }
 
     fn follow(&mut self, len: u64) -> Result<Ending, Error> {
@@ -243,7 +261,11 @@ impl Writer {
     fn catch_up(&mut self) -> Result<(), Error> {
         let len = self.segment.len()?;
         if len == self.tail.offset {
-            return Ok(());
+            if !self.tail.is_over() {
+                return Ok(());
+            }
+            // This process wrote the last frame and came no further: whatever it says still has to be done.
+            self.tail.offset -= self.tail.last_frame.map_or(0, |last| len - last);
         }
         if len < self.tail.offset {
             return Err(Error::Damaged {
@@ -260,12 +282,14 @@ impl Writer {
     fn arrive(&mut self, ending: Ending) -> Result<(), Error> {
         match ending {
             Ending::Open | Ending::Paused(_) => Ok(()),
-            Ending::Closed(end) => Err(Error::Closed(end)),
+            Ending::Closed(end) => Err(self.closed(end)),
             Ending::Sealed(_) | Ending::Condemned | Ending::Torn => {
                 let base = self.segment.header.base;
                 match (list(&self.log)?.into_iter().find(|&other| other > base), ending) {
                     (Some(next), _) => {
                         let segment = Segment::open(&self.log, next, true)?;
+                        // Whoever created it may have been killed before its name was durable.
+                        self.sync_names()?;
                         self.enter(segment)
                     }
                     (None, Ending::Sealed(next)) => self.finish_roll(next),
@@ -329,7 +353,7 @@ impl Writer {
             parts.push(IoSlice::new(header));
             parts.extend(draft.parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)));
         }
-        self.write(&parts, bytes)?;
+        self.write(&parts, bytes, drafts.first().map_or(0, Draft::frame_bytes))?;
         let mut at = offset;
         for (draft, (header, _)) in drafts.iter().zip(&headers) {
             if is_indexed(at, self.tail.last_frame) {
@@ -341,7 +365,8 @@ impl Writer {
                 note(producers, provenance, arrival_us, self.range);
             }
         }
-        self.tail = Tail { offset: at, next, arrival_us, provenance_seen, paused: false, ..self.tail };
+        self.tail =
+            Tail { offset: at, next, arrival_us, provenance_seen, last: Some(Kind::Records), ..self.tail };
         self.written = next;
         Ok(Appended { first, arrival_us })
     }
@@ -354,12 +379,16 @@ impl Writer {
         holds_records && (large || old || used_up)
     }
 
-    /// Writes at the tail. What a failed write left is cut off again, so that the file ends where the log does.
-    fn write(&self, parts: &[IoSlice<'_>], bytes: u64) -> Result<(), Error> {
-        let Err(source) = self.segment.file.write_at(parts, self.tail.offset) else { return Ok(()) };
+    /// Writes at the tail. What a failed write left is cut off again, so that the file ends where the log does: unless
+    /// a whole frame was there, even for a moment. A reader may have seen it, and its indexes must not come again, so
+    /// the first byte stays, as a torn tail that sends the log into its next segment.
+    fn write(&self, parts: &[IoSlice<'_>], bytes: u64, first_bytes: u64) -> Result<(), Error> {
+        let file = &self.segment.file;
+        let Err(source) = file.write_at(parts, self.tail.offset) else { return Ok(()) };
         let path = self.segment.path.clone();
+        let seen = file.len().map_or(true, |len| len >= self.tail.offset + first_bytes);
         // If this fails too, the next writer finds a torn tail and sets it aside.
-        let _ = self.segment.file.set_len(self.tail.offset);
+        let _ = file.set_len(self.tail.offset + u64::from(seen));
         let full = matches!(
             source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
@@ -386,11 +415,12 @@ impl Writer {
             ..FrameHeader::of(kind, self.tail.next, self.tail.arrival_us, self.tail.durable)
         };
         let frame = control_frame(&self.segment.identity, header, body);
-        self.write(&[IoSlice::new(&frame)], frame.len() as u64)?;
+        let bytes = frame.len() as u64;
+        self.write(&[IoSlice::new(&frame)], bytes, bytes)?;
         self.tail.last_frame = Some(self.tail.offset);
-        self.tail.offset += frame.len() as u64;
+        self.tail.offset += bytes;
         self.tail.provenance_seen = header.provenance_seen;
-        self.tail.paused = kind == Kind::Pause;
+        self.tail.last = Some(kind);
         Ok(())
     }
 
@@ -410,11 +440,9 @@ impl Writer {
 
     /// The second half of a roll: the seal stands, the next segment does not yet.
     fn finish_roll(&mut self, base: u64) -> Result<(), Error> {
-        if let Err(source) = self.segment.file.sync_data() {
-            return Err(self.condemn_locked(Some(source)));
-        }
-        let producers =
-            if self.tail.provenance_seen { self.read_producers(self.tail.offset)? } else { Producers::new() };
+        self.sync_segment()?;
+        self.load_producers()?;
+        let producers = self.producers.take().unwrap_or_default();
         let predecessor = Predecessor {
             base: self.segment.header.base,
             bytes: self.tail.offset,
@@ -435,14 +463,7 @@ impl Writer {
     }
 
     fn ticket_through(&self, through: u64) -> SyncTicket {
-        SyncTicket {
-            disk: Arc::clone(&self.log.system.disk),
-            file: Arc::clone(&self.segment.file),
-            path: self.segment.path.clone(),
-            mark: self.segment.mark(),
-            base: self.segment.header.base,
-            through,
-        }
+        SyncTicket { disk: Arc::clone(&self.log.system.disk), segment: Arc::clone(&self.segment), through }
     }
 
     /// Notes that a ticket's wait has succeeded. Later frames tell it to every reader.
@@ -467,55 +488,57 @@ impl Writer {
 
     /// Takes a segment out of use after a sync of it failed, for every process. Returns the error to report.
     pub fn condemn(&mut self, ticket: &SyncTicket, failure: Error) -> Error {
-        let base = ticket.base;
+        let base = ticket.segment.header.base;
         let outcome = self.locked(|writer| {
-            writer.catch_up()?;
-            if writer.segment.header.base == base {
-                let source = match failure {
-                    Error::Condemned { source, .. } => source,
-                    _ => None,
-                };
-                return Err(writer.condemn_locked(source));
+            // Here or on the way another process may have been faster.
+            match writer.catch_up() {
+                Ok(()) if writer.segment.header.base == base => writer.go_on_after_condemned(),
+                other => other,
             }
-            // Somebody else was faster.
-            Ok(failure)
         });
-        outcome.unwrap_or_else(|error| error)
-    }
-
-    fn condemn_locked(&mut self, source: Option<io::Error>) -> Error {
-        let path = self.segment.path.clone();
-        // The mark stops acknowledgements, the frame makes every other writer look; without both the log must not go
-        // on, because another process could then acknowledge from a segment that is lost.
-        let mark = self.segment.mark();
-        let disk = &self.log.system.disk;
-        let marked = disk.exists(&mark)
-            || disk.create(&mark).and_then(|file| file.sync_data()).is_ok()
-                && disk.sync_dir(&self.log.dir).is_ok();
-        let noted = self.write_control(Kind::Condemned, &[]);
-        if !marked {
-            return Error::Io {
-                doing: "mark the failed segment, so the shard stops at",
-                path,
-                source: source.unwrap_or_else(|| io::ErrorKind::Other.into()),
-            };
-        }
-        match noted.and_then(|()| self.go_on_after_condemned()) {
-            Ok(()) => Error::Condemned { path, source },
+        match outcome {
+            Ok(()) | Err(Error::Condemned { .. }) => failure,
             Err(error) => error,
         }
     }
 
-    /// Goes on behind what the device gives back whole of a condemned segment.
+    /// Takes the segment out of use. The append lock is held. Returns the error to report.
+    fn condemn_locked(&mut self, failure: Error) -> Error {
+        match self.go_on_after_condemned() {
+            // That records of this process were given up is what `failure` says already.
+            Ok(()) | Err(Error::Condemned { .. }) => failure,
+            Err(error) => error,
+        }
+    }
+
+    /// Condemns the segment, if that is not yet done, and goes on behind what the device gives back whole of it.
     fn go_on_after_condemned(&mut self) -> Result<(), Error> {
+        // The mark stops acknowledgements, the frame makes every other writer look: one that does not would go on
+        // here. Without both the log must not go on. Where the length differs from what this process knows it differs
+        // for all others too, and what lies there is not overwritten.
+        let news = self.segment.len()? != self.tail.offset || self.tail.last == Some(Kind::Condemned);
+        let noted = if news { Ok(()) } else { self.write_control(Kind::Condemned, &[]) };
+        let mark = self.segment.mark();
+        let disk = &self.log.system.disk;
+        disk.open_writable(&mark)
+            .or_else(|_| disk.create(&mark))
+            .and_then(|file| file.sync_data())
+            .and_then(|()| disk.sync_dir(&self.log.dir))
+            .doing("mark the failed segment, so the shard stops at", &self.segment.path)?;
+        noted?;
+        // What is still dirty is written or given up now, and what was given up is forgotten: the rest is what the
+        // device has. Whether this sync succeeds says nothing.
+        let _ = self.segment.file.sync_data();
         self.segment.file.forget_cache().doing("read back", &self.segment.path)?;
-        let len = self.segment.len()?;
         let mut tail = Tail::start(&self.segment.header);
-        tail.follow(&self.segment, len, |_, _| {})?;
+        let ending = tail.follow(&self.segment, self.segment.len()?, |_, _| {})?;
         // What was acknowledged from here is in `durable` of the frames or of this process.
         tail.durable = tail.durable.max(self.tail.durable).min(tail.next);
         let whole = whole(&self.log, &self.segment, &tail)?;
-        self.begin_at_ceiling(&whole, Fate::Condemned)
+        match ending {
+            Ending::Closed(end) if whole.offset == tail.offset => Err(Error::Closed(end)),
+            _ => self.begin_at_ceiling(&whole, Fate::Condemned),
+        }
     }
 
     /// Ends the shard: names its children, durably. If another process was faster, what it said stands and is
@@ -523,11 +546,13 @@ impl Writer {
     pub fn end(&mut self, end: &EndOfShard) -> Result<EndOfShard, Error> {
         let outcome = self.locked(|writer| {
             writer.catch_up()?;
+            // First what comes before the end, so that the end says of all of it that it is durable: what does not
+            // hold is damage then, and no reason to open the shard again.
+            writer.sync_segment()?;
+            writer.tail.durable = writer.tail.next;
             writer.write_control(Kind::End, &end.encode())?;
-            match writer.segment.file.sync_data() {
-                Ok(()) => Ok(end.clone()),
-                Err(source) => Err(writer.condemn_locked(Some(source))),
-            }
+            writer.sync_segment()?;
+            Ok(end.clone())
         });
         match outcome {
             Err(Error::Closed(end)) => Ok(end),
@@ -540,23 +565,27 @@ impl Writer {
     pub fn pause(&mut self) -> Result<(), Error> {
         let live = live_slot(self.log.id.shard);
         let outcome = self.locked(|writer| {
-            if !writer.locks.try_lock(live, true).doing("lock", &writer.log.dir)? {
-                return Ok(());
-            }
-            writer.catch_up()?;
-            if !writer.tail.paused {
-                let boot = writer.log.system.clock.boot_id();
-                writer.write_control(Kind::Pause, &encode_pause(boot))?;
-            }
-            Ok(())
+            let alone = writer.locks.try_lock(live, true).doing("lock", &writer.log.dir)?;
+            let outcome = if alone { writer.pause_locked() } else { Ok(()) };
+            // Within the append lock, so that of two that leave at once the second finds itself alone.
+            writer.live = false;
+            writer.locks.unlock(live).doing("unlock", &writer.log.dir)?;
+            outcome
         });
-        self.live = false;
-        self.locks.unlock(live).doing("unlock", &self.log.dir)?;
         match outcome {
             // The shard ended, or the disk has no room for the mark: the next writer will look for itself.
             Err(Error::Closed(_) | Error::DiskFull { .. }) => Ok(()),
             other => other,
         }
+    }
+
+    fn pause_locked(&mut self) -> Result<(), Error> {
+        self.catch_up()?;
+        if self.tail.last == Some(Kind::Pause) {
+            return Ok(());
+        }
+        let boot = self.log.system.clock.boot_id();
+        self.write_control(Kind::Pause, &encode_pause(boot))
     }
 
     /// Claims a producer's name for the run `epoch`: every earlier run is fenced from here on. Answers with where the
@@ -638,8 +667,23 @@ pub(crate) fn read_producers(segment: &Segment, len: u64, range: HashRange) -> R
     })?;
     let mut producers = Producers::new();
     let mut walk = Walk::new(segment, len);
-    for offset in offsets {
-        learn(segment, &mut walk, offset, range, &mut producers)?;
+    let mut stored = Vec::new();
+    // From the back: what is said last counts, and only that must be verified.
+    for offset in offsets.into_iter().rev() {
+        let mut told = Producers::new();
+        let learned = learn(segment, &mut walk, offset, range, &mut told);
+        if learned.is_ok() && told.keys().all(|producer| producers.contains_key(producer)) {
+            continue;
+        }
+        let At::Frame(header, crc) = walk.at(offset)? else { continue };
+        if !segment.stored(offset, &header, crc, &mut stored)? {
+            let reason = "what it tells of producers does not hold";
+            return Err(Error::Damaged { path: segment.path.clone(), offset, reason });
+        }
+        learned?;
+        for (producer, states) in told {
+            producers.entry(producer).or_insert(states);
+        }
     }
     Ok(producers)
 }

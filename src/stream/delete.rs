@@ -48,7 +48,7 @@ impl Stream {
             return Err(Error::InUse(format!("it has consumers ({})", consumers.join(", "))));
         }
         // Held until it has its other name: a writer that comes meanwhile waits, and then finds no segment.
-        match self.writers_kept_out(locks)? {
+        match self.keep_writers_out(locks)? {
             None => Ok(()),
             Some(shard) => Err(Error::InUse(format!("a program is writing to {shard}"))),
         }

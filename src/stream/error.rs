@@ -63,6 +63,26 @@ pub enum Error {
     /// The shard is closed.
     #[error("{0} is closed")]
     ShardClosed(ShardId),
+    /// There is no such consumer.
+    #[error("there is no consumer `{name}`")]
+    NoConsumer {
+        /// Its name.
+        name: String,
+    },
+    /// The consumer is at work.
+    #[error("consumer `{name}` is at work: process {pid} reads for it")]
+    ConsumerBusy {
+        /// Its name.
+        name: String,
+        /// A process that reads for it.
+        pid: u32,
+    },
+    /// The range of a bookmark has been handed out again, or was never this consumer's.
+    #[error("the bookmark is stale: {shard} was handed out again when its time was up")]
+    StaleBookmark {
+        /// The shard.
+        shard: ShardId,
+    },
     /// Somebody needs the stream that was to be removed.
     #[error("it is in use: {0}")]
     InUse(String),

@@ -13,17 +13,27 @@
 //! record, and readers finish the parents before the children.
 
 mod advise;
+pub mod check;
+mod checkpoint;
+mod consumer;
+pub mod copy;
 mod cursor;
 mod delete;
+mod document;
 mod error;
+mod lag;
+mod lease;
 mod manifest;
 pub mod producer;
 mod reader;
+mod rebuild;
+pub mod repair;
 mod reshard;
 mod router;
 mod stats;
 #[cfg(test)]
 mod tests;
+pub mod transport;
 mod trim;
 
 use std::collections::BTreeMap;
@@ -33,9 +43,15 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use advise::{Advice, COLD, Target, advise};
-pub use cursor::{Place, ShardCursor};
+pub use checkpoint::Checkpoint;
+pub use consumer::{
+    Bookmark, Committed, Consumer, ConsumerState, Failure, Reservation, Sample, ShardState, WorkerNote,
+};
+pub use cursor::{Place, ShardCursor, Step};
 pub use error::Error;
 pub(crate) use error::InShard;
+pub use lag::{ShardLag, Waits};
+pub use lease::{Assignment, FAILOVER_DEFAULT, Progress, Worker};
 pub use manifest::{Closed, Compression, MANIFEST_NAME, Manifest, NewShard, Reshard, ShardInfo};
 pub use reader::{Delivery, Order, Polled, Start, StreamReader, Until};
 pub use router::Router;
@@ -69,7 +85,12 @@ pub const CONSUMERS_NAME: &str = "consumers";
 /// The slot of the stream's own lock: whoever holds it may replace the manifest.
 const MANIFEST_SLOT: u64 = 0;
 
-/// The slot that every open writer of a shard holds shared. It is the log's: a test holds the two together.
+/// The slot that a writer holds while it opens or writes. These two are the log's: tests hold them together.
+fn append_slot(shard: u32) -> u64 {
+    1 + u64::from(shard)
+}
+
+/// The slot that every open writer of a shard holds shared.
 fn live_slot(shard: u32) -> u64 {
     (1 << 33) + u64::from(shard)
 }
@@ -291,15 +312,26 @@ impl Stream {
         Ok(locks)
     }
 
-    /// Keeps new writers out of all shards while `locks` lives, and names a shard to which one is writing already.
-    fn writers_kept_out(&self, locks: &dyn Locks) -> Result<Option<ShardId>, Error> {
+    /// Keeps writers out of all shards while `locks` lives, unless one is writing already: then that shard is named and
+    /// nothing is held.
+    ///
+    /// A writer that cannot have the live slot takes it that others are alive, and looks for no crash. So that slot is
+    /// only ever taken together with the append slot, at which a writer that opens the log waits.
+    fn keep_writers_out(&self, locks: &dyn Locks) -> Result<Option<ShardId>, Error> {
+        let io = |source| Error::Io { doing: "lock", path: self.path.join(LOCKS_NAME), source };
+        let mut held = Vec::new();
         for shard in &self.manifest.shards {
-            let free = locks.try_lock(live_slot(shard.shard), true).map_err(|source| Error::Io {
-                doing: "lock",
-                path: self.path.join(LOCKS_NAME),
-                source,
-            })?;
+            let mut free = true;
+            for slot in [append_slot(shard.shard), live_slot(shard.shard)] {
+                free = free && locks.try_lock(slot, true).map_err(io)?;
+                held.extend(free.then_some(slot));
+            }
             if !free {
+                // The live slots first: they lie above.
+                held.sort_unstable();
+                for slot in held.into_iter().rev() {
+                    locks.unlock(slot).map_err(io)?;
+                }
                 return Ok(Some(shard.id()));
             }
         }
@@ -319,14 +351,6 @@ impl Stream {
         let path = Manifest::path(&self.path);
         let bytes = self.manifest.encode()?;
         self.system.disk.replace(&path, &bytes).map_err(|source| Error::Io { doing: "write", path, source })
-    }
-
-    /// Removes what has expired of one shard: called by producers when a segment rolls.
-    pub fn expire_shard(&self, shard: ShardId) -> Result<(), Error> {
-        let Some(info) = self.manifest.shard(shard) else { return Ok(()) };
-        let horizon = self.manifest.horizon_us(self.system.clock.now_us());
-        let share = self.manifest.retain_bytes.map(|max| max / self.manifest.shards.len().max(1) as u64);
-        log::expire(&self.log_dir(info), horizon, share).in_shard(shard).map(drop)
     }
 
     /// The sequence number of a record.

@@ -93,6 +93,8 @@ struct Active {
     cursor: ShardCursor,
     /// At the tail when last looked at.
     idle: bool,
+    /// Not to be read for now.
+    held: bool,
     /// When its next frame arrived, as long as that is known: a parked cursor need not be woken to be compared.
     arrival: Option<i64>,
     /// When it was last read, in steps of the reader.
@@ -230,6 +232,13 @@ impl StreamReader {
         self.activate(shard, place)
     }
 
+    /// Leaves a shard aside for a while, or takes it up again.
+    pub fn hold(&mut self, shard: ShardId, held: bool) {
+        if let Some(active) = self.active.iter_mut().find(|active| active.info.id() == shard) {
+            active.held = held;
+        }
+    }
+
     /// Stops reading a shard.
     pub fn remove(&mut self, shard: ShardId) {
         if let Some(i) = self.active.iter().position(|active| active.info.id() == shard) {
@@ -253,6 +262,7 @@ impl StreamReader {
             info: info.clone(),
             cursor,
             idle: false,
+            held: false,
             arrival: None,
             used: self.steps,
             has_buffers: true,
@@ -422,22 +432,23 @@ impl StreamReader {
             Order::Shard | Order::Turns => {
                 let over = self.order == Order::Turns && self.turn >= TURN_FRAMES;
                 let first = self.at + usize::from(over);
-                Ok((0..count).map(|n| (first + n) % count).find(|&i| !self.active[i].idle))
+                Ok((0..count)
+                    .map(|n| (first + n) % count)
+                    .find(|&i| !self.active[i].idle && !self.active[i].held))
             }
             Order::Arrival => {
                 let mut best: Option<(i64, usize)> = None;
                 for (i, active) in self.active.iter_mut().enumerate() {
-                    if active.idle {
+                    if active.idle || active.held {
                         continue;
                     }
-                    let at = match active.arrival {
-                        Some(at) => at,
-                        None => {
-                            // Something other than records comes first of all: it only changes what is known.
-                            let at = active.cursor.peek_arrival()?.unwrap_or(i64::MIN);
-                            (active.has_buffers, active.has_file) = (true, true);
-                            *active.arrival.insert(at)
-                        }
+                    let at = if let Some(at) = active.arrival {
+                        at
+                    } else {
+                        // Something other than records comes first of all: it only changes what is known.
+                        let at = active.cursor.peek_arrival()?.unwrap_or(i64::MIN);
+                        (active.has_buffers, active.has_file) = (true, true);
+                        *active.arrival.insert(at)
                     };
                     if best.is_none_or(|(least, _)| at < least) {
                         best = Some((at, i));

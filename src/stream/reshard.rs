@@ -18,7 +18,13 @@ impl Stream {
     /// Splits an open shard in two: the lower child keeps the hash keys below `at` (the middle if not given), the
     /// upper one those from `at` on. Returns the children.
     pub fn split(&mut self, shard: ShardId, at: Option<HashKey>) -> Result<Vec<ShardId>, Error> {
-        self.exclusively(|stream, locks| stream.split_locked(locks, shard, at))
+        self.exclusively(|stream, locks| {
+            // Not below, where a change of scale has some more for a while.
+            if stream.manifest.open_shards().len() >= SHARDS_MAX as usize {
+                return Err(Error::Invalid(format!("a stream has at most {SHARDS_MAX} open shards")));
+            }
+            stream.split_locked(locks, shard, at)
+        })
     }
 
     /// Merges two open shards whose hash keys are adjacent. Returns the child.
@@ -56,9 +62,14 @@ impl Stream {
                         .filter(|shard| wanted.covers(&shard.range()))
                         .map(ShardInfo::id)
                         .collect();
-                    let &[one, other, ..] = &within[..] else { break };
-                    stream.merge_locked(locks, one, other)?;
-                    steps += 1;
+                    if within.len() < 2 {
+                        break;
+                    }
+                    // In pairs, so that of a thousand shards ten generations come and not a thousand.
+                    for pair in within.chunks_exact(2) {
+                        stream.merge_locked(locks, pair[0], pair[1])?;
+                        steps += 1;
+                    }
                 }
             }
             Ok(steps)
@@ -145,6 +156,7 @@ impl Stream {
             ends.push((parent, rest.next));
             producers.extend(rest.producers);
         }
+        let mut children = Vec::new();
         for child in &reshard.children {
             let info = ShardInfo {
                 shard: child.shard,
@@ -154,30 +166,25 @@ impl Stream {
                 parents: reshard.parents.clone(),
                 closed: None,
             };
+            let (id, log) = (info.id(), self.log_dir(&info));
             let states = clip(&producers, child.range());
-            log::create_log(&self.log_dir(&info), created_us, &states).in_shard(info.id())?;
+            log::create_log(&log, created_us, &states).in_shard(id)?;
+            // What was created in an interrupted run has its own creation time on the disk.
+            let segments = log::segments(&log).in_shard(id)?;
+            let created_us = segments.first().map_or(created_us, |segment| segment.created_us);
+            children.push(ShardInfo { created_us, ..info });
         }
+        // All that the parents hold arrived before the first child was there.
+        let at_us = children.iter().map(|child| child.created_us).min().unwrap_or(created_us);
+        let numbers: Vec<u32> = children.iter().map(|child| child.shard).collect();
         let mut next = self.manifest.clone();
-        let children: Vec<u32> = reshard.children.iter().map(|child| child.shard).collect();
         for shard in &mut next.shards {
             if let Some(&(_, next_index)) = ends.iter().find(|(parent, _)| *parent == shard.shard) {
-                shard.closed = Some(Closed { at_us: created_us, next_index, children: children.clone() });
+                shard.closed = Some(Closed { at_us, next_index, children: numbers.clone() });
             }
         }
-        for child in &reshard.children {
-            // What was created in an interrupted run has its own creation time on the disk.
-            let info = ShardInfo {
-                shard: child.shard,
-                starting_hash_key: child.starting_hash_key,
-                ending_hash_key: child.ending_hash_key,
-                created_us,
-                parents: reshard.parents.clone(),
-                closed: None,
-            };
-            let created_us = log::created(&self.log_dir(&info)).in_shard(info.id())?;
-            next.shards.push(ShardInfo { created_us, ..info });
-            next.next_shard = next.next_shard.max(child.shard + 1);
-        }
+        next.next_shard = numbers.iter().map(|shard| shard + 1).fold(next.next_shard, u32::max);
+        next.shards.extend(children);
         next.pending = None;
         self.replace_manifest(next)
     }

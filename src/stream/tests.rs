@@ -136,7 +136,7 @@ fn a_split_keeps_what_was_there_and_reads_parents_first() {
     assert_eq!((closed.next_index, &closed.children[..]), (2, &[1, 2][..]));
     let child = stream.manifest().shard(ShardId(1)).unwrap();
     assert_eq!(child.parents, [0]);
-    assert!(child.created_us >= 0 && child.created_us <= closed.at_us);
+    assert_eq!(child.created_us, closed.at_us, "at no time do both own a hash key, or neither");
 }
 
 #[test]
@@ -177,6 +177,19 @@ fn scales_up_and_down_to_equal_shards() {
     assert_eq!(stream.scale(2).unwrap(), 0, "done already");
     assert!(matches!(stream.scale(0), Err(Error::Invalid(_))));
     assert_eq!(bench.open().manifest(), stream.manifest());
+}
+
+#[test]
+fn many_shards_become_one_in_few_generations() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&shards(16));
+    assert_eq!(stream.scale(1).unwrap(), 15);
+    let (mut generations, mut at) = (0, stream.manifest().open_shards()[0]);
+    while let Some(&parent) = at.parents.first() {
+        generations += 1;
+        at = stream.manifest().shard(ShardId(parent)).unwrap();
+    }
+    assert_eq!(generations, 4);
 }
 
 #[test]
@@ -241,7 +254,9 @@ fn what_was_left_half_done_is_finished() {
         assert_eq!(open_ranges(&stream), [(1, halves[0]), (2, halves[1])], "step {step}");
         if step > 1 {
             let kept = stream.manifest().shard(ShardId(1)).unwrap();
-            assert_eq!(kept.created_s(), children[0].created_s());
+            assert_eq!(kept.created_us, children[0].created_us);
+            let parent = stream.manifest().shard(ShardId(0)).unwrap();
+            assert_eq!(parent.closed.as_ref().unwrap().at_us, kept.created_us);
         }
         put(&stream, 2, &["c"]);
         let seen: Vec<String> = read(&bench.open()).into_iter().map(|(_, text)| text).collect();
@@ -278,6 +293,7 @@ fn producers_are_carried_through_a_split_and_a_merge() {
     assert_eq!((upper[0].range.start, upper[0].range.end, upper[0].last.ordinal), (cut, ranges[1].end, 20));
     // The later run fences the earlier one in the children too.
     let mut later = writer(&stream, parts[1].0);
+    assert_eq!(later.claim("p", 1).unwrap(), log::Claim::Later(1));
     assert!(matches!(later.claim("p", 2).unwrap(), log::Claim::Taken(_)));
     let mut batch = Batch::new(None);
     batch.push(Fresh { payload: b"x", ..Fresh::default() });
@@ -330,6 +346,22 @@ fn trim_removes_closed_shards_that_have_expired() {
 }
 
 #[test]
+fn a_shard_that_cannot_be_trimmed_keeps_no_other_from_it() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&NewStream { retention_us: Some(HOUR_US), ..shards(2) });
+    put(&stream, 0, &["old"]);
+    put(&stream, 1, &["old"]);
+    bench.pass(2 * HOUR_US);
+    let header = bench.path().join("shardId-000000000000/00000000000000000000.seg");
+    let whole = std::fs::read(&header).unwrap();
+    std::fs::write(&header, &whole[1..]).unwrap();
+    let failed = stream.trim();
+    assert!(matches!(failed, Err(Error::Shard { shard: ShardId(0), .. })), "{failed:?}");
+    std::fs::write(&header, &whole).unwrap();
+    assert_eq!(stream.trim().unwrap().rolled, [ShardId(0)], "the other one was trimmed before");
+}
+
+#[test]
 fn a_cap_in_bytes_takes_the_oldest_of_all_shards() {
     let bench = Bench::new();
     let new = NewStream { retention_us: None, segment_bytes: 1, ..shards(2) };
@@ -375,6 +407,27 @@ fn a_cap_in_bytes_takes_the_oldest_of_all_shards() {
 }
 
 #[test]
+fn a_cap_in_bytes_takes_closed_shards_when_trimmed() {
+    let bench = Bench::new();
+    let mut stream = bench.create(&NewStream { retention_us: None, ..shards(1) });
+    put(&stream, 0, &["old"]);
+    stream.split(ShardId(0), None).unwrap();
+    put(&stream, 1, &["new"]);
+    let cap = |bytes| {
+        move |manifest: &mut Manifest| {
+            manifest.retain_bytes = Some(bytes);
+            Ok(())
+        }
+    };
+    stream.update(cap(1 << 20)).unwrap();
+    assert_eq!(stream.trim().unwrap(), Freed::default());
+    stream.update(cap(1)).unwrap();
+    assert_eq!(stream.expire(None).unwrap(), Freed::default(), "only under the stream's lock");
+    assert_eq!(stream.trim().unwrap().shards, [ShardId(0)]);
+    assert_eq!(read(&bench.open()), [(1, "new".to_owned())]);
+}
+
+#[test]
 fn counts_what_is_there_and_what_came_since() {
     let bench = Bench::new();
     let stream = bench.create(&shards(1));
@@ -410,17 +463,39 @@ fn a_large_shard_is_sampled_around_the_gap_that_a_crash_left() {
     assert_eq!(load.bytes, 400_000);
 }
 
+/// A writer that comes while others are kept out waits: taking them for alive it would look for no crash.
+#[test]
+fn a_writer_that_is_kept_out_waits_and_then_recovers() {
+    let bench = Bench::new();
+    let stream = bench.create(&shards(2));
+    let mut left = writer(&stream, 0);
+    append(&mut left, &["a"], None);
+    drop(left);
+    let locks = stream.locks().unwrap();
+    assert_eq!(stream.keep_writers_out(&*locks).unwrap(), None);
+    let other = stream.clone();
+    let opening = std::thread::spawn(move || writer(&other, 0).next_index());
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(!opening.is_finished());
+    drop(locks);
+    assert!(opening.join().unwrap() >= 1 << 32, "it has recovered what was left without a word");
+    // Where one is writing nothing stays held.
+    let writing = writer(&stream, 1);
+    let locks = stream.locks().unwrap();
+    assert_eq!(stream.keep_writers_out(&*locks).unwrap(), Some(ShardId(1)));
+    drop(writer(&stream, 0));
+    drop(writing);
+}
+
 #[test]
 fn a_stream_in_use_is_not_deleted() {
     let bench = Bench::new();
     let stream = bench.create(&shards(2));
     let mut writing = writer(&stream, 1);
-    assert_eq!(stream.writer_alive().unwrap(), Some(ShardId(1)));
     assert!(
         matches!(stream.clone().delete(false), Err(Error::InUse(why)) if why.contains("shardId-000000000001"))
     );
     writing.pause().unwrap();
-    assert_eq!(stream.writer_alive().unwrap(), None);
     std::fs::create_dir_all(bench.path().join("consumers/c")).unwrap();
     assert!(matches!(stream.clone().delete(false), Err(Error::InUse(why)) if why.contains("(c)")));
     stream.delete(true).unwrap();

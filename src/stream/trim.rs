@@ -3,12 +3,13 @@
 //! A writer that has rolled calls [`Stream::expire`]; `kshard trim` calls [`Stream::trim`], which reaches what no
 //! writer comes by: the active segment of a shard that nobody writes to, and closed shards.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use super::Stream;
 use super::error::{Error, InShard};
 use super::manifest::ShardInfo;
 use super::stats::{Extent, extents};
-use super::{LOCKS_NAME, Stream};
 use crate::log::{self, LogDir, Reader, Writer};
 use crate::record::ShardId;
 use crate::sys::Locks;
@@ -49,7 +50,15 @@ impl Stream {
     ///
     /// It takes no lock and may be done by any number of processes at once. It costs one look at the header of each
     /// segment of the shard; with a cap, of each segment of the stream.
+    ///
+    /// It goes by what the manifest says now: a producer may have opened it before somebody made the retention longer.
     pub fn expire(&self, shard: Option<ShardId>) -> Result<Freed, Error> {
+        let mut newest = self.clone();
+        newest.reload()?;
+        newest.expire_known(shard)
+    }
+
+    fn expire_known(&self, shard: Option<ShardId>) -> Result<Freed, Error> {
         let mut freed = Freed::default();
         if let Some(horizon_us) = self.manifest.horizon_us(self.system.clock.now_us()) {
             for info in &self.manifest.shards {
@@ -60,12 +69,14 @@ impl Stream {
             }
         }
         if let Some(bytes_max) = self.manifest.retain_bytes {
-            self.expire_beyond(bytes_max, &mut freed)?;
+            self.expire_beyond(bytes_max, false, &mut freed)?;
         }
         Ok(freed)
     }
 
-    fn expire_beyond(&self, bytes_max: u64, freed: &mut Freed) -> Result<(), Error> {
+    /// Removes the oldest segments beyond a cap, and names the closed shards that are to go as a whole, where such are
+    /// asked for.
+    fn expire_beyond(&self, bytes_max: u64, closed: bool, freed: &mut Freed) -> Result<Vec<ShardId>, Error> {
         let mut shards: Vec<(LogDir, Vec<Extent>)> = Vec::new();
         for info in &self.manifest.shards {
             let log = self.log_dir(info);
@@ -75,6 +86,11 @@ impl Stream {
         let mut total: u64 = shards.iter().flat_map(|(_, extents)| extents).map(|extent| extent.bytes).sum();
         let mut candidates: Vec<Candidate> = Vec::new();
         for (shard, (_, extents)) in shards.iter().enumerate() {
+            if let Some(end) = self.manifest.shards[shard].closed.as_ref().filter(|_| closed)
+                && let Some(segment) = extents.len().checked_sub(1)
+            {
+                candidates.push(Candidate { until_us: end.at_us, shard, segment });
+            }
             candidates.extend(extents.windows(2).enumerate().map(|(segment, pair)| Candidate {
                 until_us: pair[1].created_us,
                 shard,
@@ -90,10 +106,16 @@ impl Stream {
             total -= shards[candidate.shard].1[candidate.segment].bytes;
             keep_from[candidate.shard] = candidate.segment + 1;
         }
+        let mut gone = Vec::new();
         for ((log, extents), from) in shards.iter().zip(keep_from) {
-            freed.add(remove_before(log, extents, from).in_shard(ShardId(log.id.shard))?);
+            let id = ShardId(log.id.shard);
+            if from > 0 && from == extents.len() {
+                gone.push(id);
+            } else {
+                freed.add(remove_before(log, extents, from).in_shard(id)?);
+            }
         }
-        Ok(())
+        Ok(gone)
     }
 
     /// Removes all that has expired, as [`Stream::expire`] does and more: active segments are closed if all in them has
@@ -104,27 +126,44 @@ impl Stream {
 
     fn trim_locked(&mut self, locks: &Arc<dyn Locks>) -> Result<Freed, Error> {
         let mut freed = Freed::default();
-        let Some(horizon_us) = self.manifest.horizon_us(self.system.clock.now_us()) else {
-            let cap = self.expire(None)?;
-            self.remove_forgotten(&mut freed)?;
-            freed.add((cap.segments, cap.bytes));
-            return Ok(freed);
-        };
-        // All records of a closed shard arrived before it was closed.
-        let expired = |shard: &ShardInfo| shard.closed.as_ref().is_some_and(|end| end.at_us < horizon_us);
-        if self.manifest.shards.iter().any(expired) {
-            let mut next = self.manifest.clone();
-            next.shards.retain(|shard| !expired(shard));
-            self.replace_manifest(next)?;
-        }
-        self.remove_forgotten(&mut freed)?;
-        for info in self.manifest.shards.clone() {
-            self.trim_shard(locks, &info, horizon_us, &mut freed).in_shard(info.id())?;
+        if let Some(horizon_us) = self.manifest.horizon_us(self.system.clock.now_us()) {
+            self.trim_expired(locks, horizon_us, &mut freed)?;
         }
         if let Some(bytes_max) = self.manifest.retain_bytes {
-            self.expire_beyond(bytes_max, &mut freed)?;
+            let gone = self.expire_beyond(bytes_max, true, &mut freed)?;
+            self.forget_shards(|shard| gone.contains(&shard.id()))?;
         }
+        self.remove_forgotten(&mut freed)?;
         Ok(freed)
+    }
+
+    fn trim_expired(
+        &mut self,
+        locks: &Arc<dyn Locks>,
+        horizon_us: i64,
+        freed: &mut Freed,
+    ) -> Result<(), Error> {
+        // What takes no room first, for the disk may be full. What fails here fails below again, and is told there.
+        for info in &self.manifest.shards {
+            freed.add(log::expire(&self.log_dir(info), Some(horizon_us), None).unwrap_or_default());
+        }
+        // All records of a closed shard arrived before it was closed.
+        self.forget_shards(|shard| shard.closed.as_ref().is_some_and(|end| end.at_us < horizon_us))?;
+        self.remove_forgotten(freed)?;
+        // A shard that cannot be trimmed must not let the others fill the disk.
+        let mut failed = None;
+        for info in self.manifest.shards.clone() {
+            let trimmed = self.trim_shard(locks, &info, horizon_us, freed).in_shard(info.id());
+            failed = failed.or(trimmed.err());
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Takes closed shards out of the manifest. Their directories are removed by [`Stream::remove_forgotten`].
+    fn forget_shards(&mut self, which: impl Fn(&ShardInfo) -> bool) -> Result<(), Error> {
+        let mut next = self.manifest.clone();
+        next.shards.retain(|shard| shard.is_open() || !which(shard));
+        self.replace_manifest(next)
     }
 
     fn trim_shard(
@@ -169,7 +208,7 @@ impl Stream {
         for id in self.forgotten_shards()? {
             let dir = self.path.join(id.to_string());
             for name in self.system.disk.list(&dir).unwrap_or_default() {
-                if name.ends_with(".seg") {
+                if Path::new(&name).extension().is_some_and(|extension| extension == "seg") {
                     let file = self.system.disk.open(&dir.join(&name));
                     freed.add((1, file.and_then(|file| file.len()).unwrap_or(0)));
                 }
@@ -198,16 +237,6 @@ impl Stream {
             .collect();
         ids.sort_unstable();
         Ok(ids)
-    }
-
-    /// A shard to which a program is writing, if there is one.
-    pub fn writer_alive(&self) -> Result<Option<ShardId>, Error> {
-        let path = self.path.join(LOCKS_NAME);
-        if !self.system.disk.exists(&path) {
-            return Ok(None);
-        }
-        // The locks end with the table.
-        self.writers_kept_out(&*self.locks()?)
     }
 }
 

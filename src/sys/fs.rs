@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::Advice;
 use rustix::io::Errno;
+use rustix::pipe::SpliceFlags;
 
 use super::lock::FileLocks;
 use super::{Disk, File, Locks};
@@ -156,5 +158,14 @@ impl File for RealFile {
 
     fn forget_cache(&self) -> io::Result<()> {
         rustix::fs::fadvise(&self.0, 0, None, Advice::DontNeed).map_err(Into::into)
+    }
+
+    fn splice_into(&self, mut offset: u64, len: usize, pipe: BorrowedFd<'_>) -> io::Result<Option<usize>> {
+        match rustix::pipe::splice(&self.0, Some(&mut offset), pipe, None, len, SpliceFlags::empty()) {
+            Ok(sent) => Ok(Some(sent)),
+            // A file system that cannot, or no pipe.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }

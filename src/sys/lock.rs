@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 
 use super::Locks;
@@ -69,6 +69,11 @@ impl Locks for FileLocks {
     fn unlock(&self, slot: u64) -> io::Result<()> {
         let request = Self::request(libc::F_UNLCK, slot);
         fcntl(self.file.as_fd(), FcntlArg::F_OFD_SETLK(&request)).map(drop).map_err(Into::into)
+    }
+
+    fn inherit(&self, on: bool) -> io::Result<()> {
+        let flags = if on { FdFlag::empty() } else { FdFlag::FD_CLOEXEC };
+        fcntl(self.file.as_fd(), FcntlArg::F_SETFD(flags)).map(drop).map_err(Into::into)
     }
 }
 

@@ -6,11 +6,13 @@
 pub mod clock;
 pub mod fs;
 pub mod lock;
+pub mod process;
 #[cfg(test)]
 pub(crate) mod sim;
 pub mod watch;
 
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -136,6 +138,12 @@ pub trait File: Send + Sync {
 
     /// Asks the machine to begin writing out what is dirty in this range, without waiting.
     fn write_out(&self, _offset: u64, _len: u64) {}
+
+    /// Puts up to `len` bytes at `offset` into a pipe without copying them and returns how many; `None` where that
+    /// cannot be done here.
+    fn splice_into(&self, _offset: u64, _len: usize, _pipe: BorrowedFd<'_>) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
 }
 
 /// Shared and exclusive locks on numbers: one table for a whole stream, so that a thousand shards need one open file.
@@ -150,6 +158,11 @@ pub trait Locks: Send + Sync {
 
     /// Gives the lock back.
     fn unlock(&self, slot: u64) -> io::Result<()>;
+
+    /// Whether programs that are started from now on hold the locks as well, for as long as they live.
+    fn inherit(&self, _on: bool) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Time.

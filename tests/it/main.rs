@@ -1,5 +1,9 @@
 //! Everything that is tested from outside, in one binary: each further one would link the whole library again.
 
+/// Damage is found, named and mended.
+mod check;
+/// Named consumers: checkpoints, leases, commands, bookmarks.
+mod consumer;
 /// The pages in `man/` and the scripts in `completions/` are what the programs' own definitions render to.
 mod docs;
 /// How a program ends: signals, closed pipes, a stuck reader, wrong usage.
@@ -8,6 +12,8 @@ mod ending;
 mod fixture;
 /// kget follows a stream through rolls, splits and merges.
 mod follow;
+/// The page about the format, and the code.
+mod format;
 /// kget reads a stream: positions, ends, formats.
 mod get;
 /// Which part of the source may use which.
@@ -16,9 +22,13 @@ mod layers;
 mod producer;
 /// kput stores what it reads: formats, keys, refusals, acknowledgements.
 mod put;
+/// kshard makes, shows and changes streams.
+mod shard;
 /// The commands of README.md do what it says.
 // mod readme;
 /// kput -f follows files.
 mod tail;
+/// Streams are moved whole and record by record.
+mod transport;
 /// A directory for one test, and the real programs run in it.
 mod workdir;

@@ -10,7 +10,7 @@ use crate::producer::{Dice, expect_once_in_order, rounds};
 use crate::workdir::{Running, Workdir};
 
 /// The longest that something may take to arrive: a busy machine is no failure.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn append(path: &Path, text: &str) {
     let mut file = fs::OpenOptions::new().append(true).create(true).open(path).expect("a file");
@@ -282,7 +282,7 @@ fn a_second_agent_fences_the_first() {
         wait_for(&wd, n);
     }
     let said = first.wait().expect_status(2).stderr;
-    assert!(said.contains("is fenced") && said.lines().count() == 1, "{said}");
+    assert!(said.contains("is fenced") && said.lines().count() <= 2, "{said}");
     assert_eq!(stop(second), "");
     let expected = (1..=n).fold(String::new(), |mut text, i| {
         let _ = writeln!(text, "k {i}");

@@ -1,9 +1,10 @@
 //! What kget can be told.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 use crate::cli::args::{CommonArgs, FollowArgs, OnErrorArgs, RangeArgs, StreamArg};
 use crate::cli::value::{self, OnError};
@@ -59,7 +60,86 @@ pub struct GetArgs {
     pub(super) on_error: OnErrorArgs,
 
     #[command(flatten)]
+    pub(super) consumer: ConsumerArgs,
+
+    #[command(flatten)]
     pub(super) common: CommonArgs,
+}
+
+/// Reading under a name.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Consumers")]
+pub(super) struct ConsumerArgs {
+    /// Go on where this consumer was, and write down how far it comes; --from says where a new one begins
+    #[arg(long = "consumer", value_name = "NAME", value_parser = value::name)]
+    #[arg(conflicts_with_all = ["shard", "order"])]
+    pub(super) name: Option<String>,
+
+    /// Give each batch to this shell command's standard input, and commit it when the command exits 0
+    #[arg(long, value_name = "COMMAND", requires = "name")]
+    pub(super) exec: Option<String>,
+
+    /// Give it at most so many records, or so many bytes, at once
+    #[arg(long, value_name = "COUNT|SIZE", requires = "exec", default_value = "10000")]
+    pub(super) batch_size: BatchSize,
+
+    /// Wait so long for a batch to become full
+    #[arg(long, value_name = "DURATION", requires = "exec", value_parser = value::duration, default_value = "0")]
+    pub(super) batch_interval: Duration,
+
+    /// Wait at most so long before a command that failed is tried again
+    #[arg(long, value_name = "DURATION", requires = "exec", value_parser = value::duration, default_value = "1m")]
+    pub(super) max_backoff: Duration,
+
+    /// Take over from a worker that has been silent for so long; one that ended is taken over from at once
+    #[arg(long, value_name = "DURATION", requires = "name", value_parser = failover, default_value = "10s")]
+    pub(super) failover: Duration,
+
+    /// Reserve what is handed out, and write a bookmark to this file for --commit
+    #[arg(long, value_name = "FILE", requires = "name", conflicts_with_all = ["exec", "follow"])]
+    pub(super) bookmark: Option<PathBuf>,
+
+    /// Hand it out again when the bookmark has not been committed for so long
+    #[arg(long, value_name = "DURATION", requires = "bookmark", value_parser = value::duration, default_value = "5m")]
+    pub(super) bookmark_timeout: Duration,
+
+    /// Commit a bookmark, and read nothing
+    #[arg(long, value_name = "FILE", requires = "name")]
+    #[arg(conflicts_with_all = ["exec", "bookmark", "follow", "from", "until", "limit"])]
+    pub(super) commit: Option<PathBuf>,
+}
+
+/// When a batch is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BatchSize {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+}
+
+/// What a function of the service is given at most.
+const BATCH_BYTES: u64 = 6 << 20;
+
+impl FromStr for BatchSize {
+    type Err = String;
+
+    /// A bare number is of records; with a unit it is a size.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(0) => Err("it must be above zero".to_owned()),
+            Ok(records) => Ok(Self { records, bytes: BATCH_BYTES }),
+            Err(_) => {
+                Ok(Self { records: u64::MAX, bytes: value::size_above_zero(text)?.min(BATCH_BYTES_MAX) })
+            }
+        }
+    }
+}
+
+/// Kept in memory until the command has exited 0.
+const BATCH_BYTES_MAX: u64 = 24 << 20;
+
+fn failover(text: &str) -> Result<Duration, String> {
+    let time = value::duration(text)?;
+    if time < Duration::from_secs(1) { Err("it must be at least 1s".to_owned()) } else { Ok(time) }
 }
 
 /// In which order the shards are read.

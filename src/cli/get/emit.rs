@@ -5,12 +5,30 @@ use std::io::{self, Write};
 use anyhow::anyhow;
 use memchr::memmem::Finder;
 
+use crate::cli::output::Stdout;
 use crate::codec::{Encode, EncodeOptions, OutputFormat, encoder, kpl};
-use crate::record::{Record, ShardId};
+use crate::record::Record;
 use crate::stream::{self, Delivery, Stream};
+use crate::sys;
 
 /// Encoded records gather up to this before they go to the output.
 const CHUNK_BYTES: usize = 128 << 10;
+
+/// Where encoded records go.
+pub(super) trait Sink: Write {
+    /// Writes `bytes`, which lie in a file as well.
+    fn pass(&mut self, bytes: &[u8], _file: &dyn sys::File, _offset: u64) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+}
+
+impl Sink for Vec<u8> {}
+
+impl Sink for Stdout {
+    fn pass(&mut self, bytes: &[u8], file: &dyn sys::File, offset: u64) -> io::Result<()> {
+        Stdout::pass(self, bytes, file, offset)
+    }
+}
 
 /// Writes the records of frames in the output's format.
 pub(super) struct Emitter {
@@ -20,7 +38,6 @@ pub(super) struct Emitter {
     /// How many records may still be written.
     left: u64,
     chunk: Vec<u8>,
-    begun: bool,
 }
 
 /// How far a frame was written.
@@ -59,7 +76,6 @@ impl Emitter {
             magic: deaggregate.then(|| Finder::new(&kpl::MAGIC)),
             left: limit.unwrap_or(u64::MAX),
             chunk: Vec::with_capacity(CHUNK_BYTES),
-            begun: false,
         })
     }
 
@@ -68,15 +84,29 @@ impl Emitter {
         self.left == 0
     }
 
-    /// Writes what stands before the first record, once: a header is there even where records are not.
-    pub(super) fn begin(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        if !self.begun {
-            self.begun = true;
-            self.encoder.begin(&mut self.chunk);
-            out.write_all(&self.chunk)?;
-            self.chunk.clear();
+    /// Writes what stands before the first record, and answers how many bytes that are: a header is there even where
+    /// records are not.
+    pub(super) fn begin(&mut self, out: &mut dyn Sink) -> io::Result<u64> {
+        self.encoder.begin(&mut self.chunk);
+        let bytes = self.chunk.len() as u64;
+        out.write_all(&self.chunk)?;
+        self.chunk.clear();
+        Ok(bytes)
+    }
+
+    /// Whether aggregates are taken apart.
+    pub(super) fn deaggregates(&self) -> bool {
+        self.magic.is_some()
+    }
+
+    /// Appends one record, if one more is wanted.
+    pub(super) fn encode(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> bool {
+        let wanted = self.left > 0;
+        if wanted {
+            self.left -= 1;
+            self.encoder.encode(record, out);
         }
-        Ok(())
+        wanted
     }
 
     /// Writes the records of a frame, those behind `after` in their aggregate only.
@@ -84,10 +114,13 @@ impl Emitter {
         &mut self,
         delivery: &Delivery<'_>,
         after: Option<(u64, u64)>,
-        out: &mut dyn Write,
+        out: &mut dyn Sink,
     ) -> anyhow::Result<Emitted> {
         if let Some(block) = self.whole(delivery) {
-            out.write_all(block)?;
+            match delivery.frame.payloads_in_file() {
+                Some((file, offset)) => out.pass(block, file, offset)?,
+                None => out.write_all(block)?,
+            }
             let header = &delivery.frame.header;
             let records = u64::from(header.count);
             self.left -= records;
@@ -129,7 +162,10 @@ impl Emitter {
         }
         let block = delivery.frame.joined(self.encoder.joined()?)?;
         match &self.magic {
-            Some(magic) if magic.find(block).is_some() => None,
+            // The one byte is looked for faster than the four, and text has none of it.
+            Some(magic) if memchr::memchr(kpl::MAGIC[0], block).is_some() && magic.find(block).is_some() => {
+                None
+            }
             _ => Some(block),
         }
     }
@@ -184,17 +220,4 @@ pub(super) fn each_record(
         }
     }
     Ok(())
-}
-
-/// Where the next read begins after a place in a shard: the index, and what of an aggregate there is done.
-pub(super) fn behind(spot: Spot) -> (u64, Option<(u64, u64)>) {
-    match spot.sub {
-        Some(sub) => (spot.index, Some((spot.index, sub))),
-        None => (spot.index + 1, None),
-    }
-}
-
-/// How a shard is named in a message.
-pub(super) fn shard_word(shard: ShardId) -> String {
-    shard.to_string()
 }

@@ -1,32 +1,70 @@
 //! `kget`: a stream to standard output.
 
 mod args;
+mod consume;
 mod emit;
+mod exec;
 mod follow;
+mod handler;
+mod ledger;
+mod member;
+mod out;
 mod page;
 mod plain;
 mod trouble;
 
+use std::path::Path;
+
 use anyhow::Context;
 
+use args::ConsumerArgs;
 pub use args::GetArgs;
 pub use page::PAGE;
 
 use super::value::Position;
 use super::{Outcome, signal, stream_name};
 use crate::record::ShardId;
-use crate::stream::{self, Start, Stream, Until};
+use crate::stream::{self, Bookmark, Consumer, Start, Stream, Until};
 use crate::sys::System;
 
 /// Reads a stream as the arguments say.
+#[expect(clippy::needless_pass_by_value, reason = "what every program's run looks like")]
 pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
     let path = args.stream.resolve()?;
-    let shutdown = signal::install()?;
+    let shutdown = match args.consumer.exec {
+        Some(_) => signal::install_with_children()?,
+        None => signal::install()?,
+    };
     let stream = match Stream::open(&System::real(), &path) {
         Err(stream::Error::NotFound { .. }) => return Err(stream_name::unknown(&path)),
         opened => opened.with_context(|| stream_name::context(&path))?,
     };
-    plain::run(&args, stream, shutdown).with_context(|| stream_name::context(&path))
+    let ConsumerArgs { name, exec, commit, .. } = &args.consumer;
+    let done = match (name, exec, commit) {
+        (None, ..) => plain::run(&args, stream, shutdown),
+        (Some(name), _, Some(bookmark)) => commit_bookmark(&stream, name, bookmark),
+        (Some(name), Some(command), None) => exec::run(&args, name, command, stream, shutdown),
+        (Some(name), None, None) => consume::run(&args, name, stream, shutdown),
+    };
+    done.with_context(|| stream_name::context(&path))
+}
+
+/// Commits what was handed out for a bookmark.
+fn commit_bookmark(stream: &Stream, name: &str, file: &Path) -> anyhow::Result<Outcome> {
+    let bookmark = Bookmark::read(stream.system(), file).context("bookmark")?;
+    Consumer::open(stream, name)?
+        .commit(&bookmark)
+        .with_context(|| format!("bookmark {}", file.display()))?;
+    Ok(Outcome::Done)
+}
+
+/// How it ended, once all was read.
+fn outcome(args: &GetArgs, trouble: &trouble::Trouble, records: u64) -> Outcome {
+    match () {
+        () if trouble.met() => Outcome::Refused,
+        () if args.fail_empty && records == 0 => Outcome::Empty,
+        () => Outcome::Done,
+    }
 }
 
 /// Where the read begins, as of now.

@@ -55,7 +55,7 @@ impl Trouble {
         }
         self.met = true;
         if let OnError::Reject(file) = &self.on_error {
-            let file = file.clone().unwrap_or_else(|| self.stream.join("rejects").join("kget.jsonl"));
+            let file = file.clone().unwrap_or_else(|| self.stream.join("rejects").join("kget.ndjson"));
             keep(&file, damage, &text).with_context(|| format!("reject file {}", file.display()))?;
         }
         meter.aside(|| report::say("kget", &text, None));

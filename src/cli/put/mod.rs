@@ -1,6 +1,7 @@
 //! `kput`: what can be typed, and what is meant by it.
 
 mod again;
+mod ahead;
 mod page;
 mod rejects;
 mod run;

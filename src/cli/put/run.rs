@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 
 use super::again::Place;
+use super::ahead::{Ahead, Block, Event};
 use super::rejects::Rejects;
 use super::source::Source;
 use super::{Args, LimitMode, tail};
@@ -16,7 +17,7 @@ use crate::cli::report::{self, HintExt as _};
 use crate::cli::signal::{self, Interrupted, Shutdown};
 use crate::cli::value::OnError;
 use crate::cli::{Outcome, stream_name};
-use crate::codec::{self, Decode, Records};
+use crate::codec::{self, Decode, InputFormat, Records};
 use crate::stream::producer::limits::Limits;
 use crate::stream::producer::{Producer, Sync};
 use crate::stream::{Error as StreamError, NewStream, Stream};
@@ -25,9 +26,16 @@ use crate::sys::System;
 /// The name under which this program speaks.
 const PROGRAM: &str = "kput";
 
-/// A record is decoded from a block that holds it whole, so the buffer must take the longest line of any format: an
-/// envelope writes each byte of a record as up to six.
-const LINE_FACTOR: usize = 6;
+/// A record is decoded from a block that holds it whole, so the buffer must take the longest line of the format.
+fn buffer_bytes(format: InputFormat, record_bytes: u64) -> usize {
+    let factor = match format {
+        // An envelope writes each byte of a record as up to six.
+        InputFormat::Json => 6,
+        InputFormat::Base64 => 2,
+        _ => 1,
+    };
+    (record_bytes as usize).saturating_mul(factor).saturating_add(2 << 20)
+}
 
 /// Runs `kput`.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -41,13 +49,17 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut source = if args.whole || args.follow {
         None
     } else {
-        Some(Source::open(&args.files, codec_buffer(crate::stream::RECORD_BYTES_DEFAULT), shutdown)?)
+        Some(Source::open(
+            &args.files,
+            buffer_bytes(args.format(), crate::stream::RECORD_BYTES_DEFAULT),
+            shutdown,
+        )?)
     };
     let stream = open_stream(&system, &path, args.create)?;
     let context = stream_name::context(&path);
     let record_bytes = usize::try_from(stream.manifest().record_bytes_max).unwrap_or(usize::MAX);
     if let Some(source) = &mut source {
-        source.set_limit(codec_buffer(stream.manifest().record_bytes_max));
+        source.set_limit(buffer_bytes(args.format(), stream.manifest().record_bytes_max));
     }
     let regular = args.whole || source.as_ref().is_some_and(Source::is_regular);
     let action = if args.follow { args.on_error.action(false) } else { args.on_error.action(regular) };
@@ -77,10 +89,6 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     run.end(outcome)
 }
 
-fn codec_buffer(record_bytes: u64) -> usize {
-    (record_bytes as usize).saturating_mul(LINE_FACTOR).saturating_add(2 << 20)
-}
-
 fn open_stream(system: &System, path: &std::path::Path, create: Option<u32>) -> anyhow::Result<Stream> {
     match (Stream::open(system, path), create) {
         (Err(StreamError::NotFound { .. }), Some(shards)) => {
@@ -105,7 +113,7 @@ pub(super) struct Run {
     pub(super) meter: Meter,
     pub(super) records: Records,
     /// What stream it is about, for errors.
-    pub(super) context: String,
+    pub(super) context: stream_name::About,
     pub(super) decoder: Box<dyn Decode>,
     refuse: Option<Limits>,
     /// Standard output, where it was asked for and still has a reader.
@@ -132,35 +140,38 @@ impl Run {
                 self.go_to(&mut source, &mut place, &name, &resume)?;
             }
         }
+        let record_bytes = self.record_bytes();
+        let (format, options) = (self.args.format(), self.args.decode_options(record_bytes));
+        let renew = move || codec::decoder(format, &options);
+        let decoder = std::mem::replace(&mut self.decoder, renew().map_err(|e| anyhow!(e))?);
+        let ahead = Ahead::start(source, decoder, renew)?;
         loop {
-            let filled = source.fill(Some(Duration::ZERO))?;
-            let filled = match filled {
-                // Nothing waits in the pipe: whoever reads the stream shall see what came so far.
-                Filled::TimedOut => {
-                    self.idle()?;
-                    source.fill(self.patience())?
+            match ahead.next(self.patience()) {
+                // Nothing waits in the pipe: whoever reads the stream shall see what came so far, and whoever waits for
+                // acknowledgements those that have become due.
+                None | Some(Event::Idle) => self.idle()?,
+                Some(Event::Block(mut block)) => {
+                    self.records = std::mem::take(&mut block.records);
+                    let outcome = self.take(&block, &mut place);
+                    block.records = std::mem::take(&mut self.records);
+                    ahead.recycle(block);
+                    outcome?;
                 }
-                filled => filled,
-            };
-            match filled {
-                Filled::TimedOut => {}
-                Filled::Interrupted => return Ok(()),
-                Filled::Data | Filled::Full => self.take(&mut source, &mut place, false)?,
-                Filled::Eof => {
-                    self.take(&mut source, &mut place, true)?;
-                    if !source.next_input()? {
-                        return Ok(());
-                    }
+                Some(Event::NextInput) => {
                     if self.args.producer.is_some() {
                         // What a later run has to hold in memory is of one input only.
                         self.producer.sync_now().with_context(|| self.context.clone())?;
                     }
-                    // A CSV file has a header of its own, and numbers begin anew.
-                    self.renew_decoder()?;
                 }
+                Some(Event::End | Event::Interrupted) => return Ok(()),
+                Some(Event::Failed(error)) => return Err(error),
             }
             self.tick()?;
         }
+    }
+
+    fn record_bytes(&self) -> usize {
+        usize::try_from(self.producer.stream().manifest().record_bytes_max).unwrap_or(usize::MAX)
     }
 
     pub(super) fn renew_decoder(&mut self) -> anyhow::Result<()> {
@@ -170,13 +181,13 @@ impl Run {
 
     /// A decoder for the start of an input.
     pub(super) fn new_decoder(&self) -> anyhow::Result<Box<dyn Decode>> {
-        let record_bytes = self.producer.stream().manifest().record_bytes_max as usize;
-        codec::decoder(self.args.format(), &self.args.decode_options(record_bytes)).map_err(|e| anyhow!(e))
+        codec::decoder(self.args.format(), &self.args.decode_options(self.record_bytes()))
+            .map_err(|e| anyhow!(e))
     }
 
     /// The largest block that a record may need.
     pub(super) fn buffer_bytes(&self) -> usize {
-        codec_buffer(self.producer.stream().manifest().record_bytes_max)
+        buffer_bytes(self.args.format(), self.record_bytes() as u64)
     }
 
     /// Tells at once that something of the input cannot be stored; the run goes on, and ends with status 1.
@@ -185,28 +196,16 @@ impl Run {
         report::say(PROGRAM, &report::printable(text), None);
     }
 
-    /// Stores the whole records of the block.
-    fn take(&mut self, source: &mut Source, place: &mut Place, last: bool) -> anyhow::Result<()> {
-        let block = source.block();
-        if block.is_empty() {
-            return Ok(());
+    /// Stores a block.
+    fn take(&mut self, block: &Block, place: &mut Place) -> anyhow::Result<()> {
+        let bytes = block.bytes();
+        let mut mark = String::new();
+        if self.args.producer.is_some() {
+            place.advance(bytes);
+            mark = place.mark(self.args.reading());
         }
-        self.records.clear();
-        let decoded = self.decoder.decode(block, last, &mut self.records);
-        let used = decoded.as_ref().copied().unwrap_or(0);
-        if used == 0 && decoded.is_ok() && source.is_full() {
-            bail!("{}: a record is longer than the stream's limit and has no end", source.name());
-        }
-        let named = self.args.producer.is_some();
-        if named {
-            place.advance(&block[..used]);
-        }
-        let mark = if named { place.mark(self.args.reading()) } else { String::new() };
-        self.store(source.name(), block, mark.as_bytes())?;
-        decoded.with_context(|| source.name().to_owned())?;
-        self.pass(&block[..used])?;
-        source.consume(used);
-        Ok(())
+        self.store(&block.input, bytes, mark.as_bytes())?;
+        self.pass(bytes)
     }
 
     /// Stores what was decoded of `block`; deals with what was refused.
@@ -349,6 +348,10 @@ impl Run {
 
     /// How long to wait for input.
     pub(super) fn patience(&self) -> Option<Duration> {
+        if self.producer.is_syncing() {
+            // Somebody may wait for the acknowledgement.
+            return Some(Duration::from_millis(1));
+        }
         let now = self.producer.stream().system().clock.boot_us();
         self.producer.deadline_us().map(|deadline| Duration::from_micros((deadline - now).max(0) as u64))
     }

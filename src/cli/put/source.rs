@@ -83,6 +83,11 @@ impl Source {
         self.reader.consume(bytes);
     }
 
+    /// Gives the buffer away with the first `used` bytes of the block in it, and goes on in `fresh`.
+    pub(super) fn hand_over(&mut self, used: usize, fresh: Vec<u8>) -> (Vec<u8>, std::ops::Range<usize>) {
+        self.reader.hand_over(used, fresh)
+    }
+
     /// Reads on; [`Filled::Eof`] is the end of one input: see [`Source::next_input`].
     pub(super) fn fill(&mut self, timeout: Option<Duration>) -> anyhow::Result<Filled> {
         self.reader.fill(timeout).with_context(|| format!("cannot read {}", self.name))

@@ -3,17 +3,26 @@
 //! A subcommand is mounted by its line in [`commands!`] below; its name is the variant's, its description the first
 //! paragraph above its `Args`.
 
+pub mod advise;
+pub mod check;
+pub mod copy;
 pub mod create;
 pub mod delete;
 pub mod describe;
+pub mod doctor;
+pub mod dump;
 mod files;
 pub mod list;
+pub mod load;
+pub mod map;
 pub mod merge;
 mod page;
 pub(crate) mod print;
+pub mod repair;
 pub mod retention;
 pub mod route;
 pub mod scale;
+pub mod snapshot;
 pub mod split;
 pub mod stats;
 pub mod tags;
@@ -65,10 +74,32 @@ commands! {
     Tags: tags,
     Route: route,
     Stats: stats,
+    Advise: advise,
+    Map: map,
+    Doctor: doctor,
     Delete: delete,
+    Check: check,
+    Repair: repair,
+    Consumers: super::consumers,
+    Snapshot: snapshot,
+    Dump: dump,
+    Load: load,
+    Copy: copy,
 }
 
 /// What `kshard` did.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     args.command.run()
+}
+
+/// A sum for the last line.
+fn moved(moved: &crate::stream::transport::Moved) -> String {
+    format!(
+        "{} in {} segments ({} linked) of {} shards, {} consumers",
+        crate::cli::value::about_size(moved.bytes),
+        moved.segments,
+        moved.linked,
+        moved.shards,
+        moved.consumers
+    )
 }

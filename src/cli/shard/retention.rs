@@ -70,7 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     } else if args.retention.is_none() && args.bytes.is_none() {
         let mut line = describe::term(manifest.retention_us);
         if let Some(bytes) = manifest.retain_bytes {
-            line += &format!(", at most {}", show_size(bytes));
+            line = format!("{line}, at most {}", show_size(bytes));
         }
         print::text(&(line + "\n"))?;
     }

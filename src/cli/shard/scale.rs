@@ -12,7 +12,7 @@ use crate::stream::SHARDS_MAX;
 
 /// Make the stream one of COUNT equal shards
 ///
-/// It is done by splits and merges, as the service's UpdateShardCount does it, and can be done again after it was
+/// It is done by splits and merges, as the service's `UpdateShardCount` does it, and can be done again after it was
 /// killed. It prints how many were done; on a stream that has COUNT equal shards already, 0.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::print::{self, OutputArg, Table};
 use super::target::{self, About};
 use crate::cli::Outcome;
-use crate::cli::args::StreamArg;
+use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::value::{Time, about_duration, about_size, show_count, show_time};
 use crate::stream::{Count, PUT_PAYLOAD_UNIT_BYTES, ShardStats};
 
@@ -27,6 +27,9 @@ pub struct Args {
 
     #[command(flatten)]
     output: OutputArg,
+
+    #[command(flatten)]
+    common: CommonArgs,
 }
 
 /// Counts.
@@ -36,11 +39,18 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let now_us = stream.system().clock.now_us();
     // Nothing is older than the stream, and rates are over the time that there was.
     let since_us = args.since.resolve(now_us).max(stream.manifest().created_us).min(now_us);
-    let shards = stream.manifest().shards.iter();
-    let shards: Result<Vec<ShardStats>, _> = shards.map(|shard| stream.stats(shard, since_us)).collect();
-    let shards = shards.about(stream.path())?;
+    let meter = args.common.meter("kshard", None);
+    let mut shards = Vec::new();
+    for shard in &stream.manifest().shards {
+        let stats = stream.stats(shard, since_us).about(stream.path())?;
+        meter.add(stats.since.records, stats.since.bytes);
+        shards.push(stats);
+    }
+    meter.finish();
     let mut total = Count::default();
-    shards.iter().for_each(|shard| total.merge(shard.since));
+    for shard in &shards {
+        total.merge(shard.since);
+    }
     let seconds = ((now_us - since_us) as f64 / 1e6).max(1e-6);
     let hours = shards.iter().map(|shard| shard.open_us as f64 / 3.6e9).sum::<f64>();
     if args.output.is_json() {

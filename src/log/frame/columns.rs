@@ -106,6 +106,24 @@ impl Batch {
         }
     }
 
+    /// Adds a record that has a key and nothing else, in a batch of such.
+    #[inline]
+    pub fn push_keyed(&mut self, payload: &[u8], key: &[u8]) {
+        debug_assert_eq!(self.key_lengths.len(), self.lengths.len(), "all records have keys");
+        self.payloads.extend_from_slice(payload);
+        if let Some(joint) = self.joint {
+            self.payloads.push(joint);
+        }
+        self.lengths.push(payload.len() as u32);
+        self.key_lengths.push(key.len() as u16 + 1);
+        self.keys.extend_from_slice(key);
+    }
+
+    /// Whether all its records have keys, so that [`Batch::push_keyed`] may be used.
+    pub fn is_keyed(&self) -> bool {
+        self.key_lengths.len() == self.lengths.len()
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.lengths.len()

@@ -6,7 +6,7 @@
 //! ```text
 //! offset size
 //!      0    4  magic "kpf1"
-//!      4    1  kind: 1 records, 2 producers, 3 seal, 4 pause, 5 end of shard, 6 condemned
+//!      4    1  kind: 1 records, 2 producers, 3 seal, 4 pause, 5 end of shard, 6 condemned, 7 gap
 //!      5    1  codec of the stored body: 0 none, 1 LZ4 block, 2 Zstandard frame
 //!      6    2  columns: which are there (see `columns`); a reader that does not know a bit stops
 //!      8    4  stored length: bytes behind the header (provenance, then the stored body)
@@ -129,6 +129,9 @@ pub enum Kind {
     End = 5,
     /// A sync failed: nothing more is written here, and nothing acknowledged from here.
     Condemned = 6,
+    /// Frames that were damaged stood here; a repair put this in their place. Its count says how many records are gone,
+    /// its body is as long as what it replaces, all zero.
+    Gap = 7,
 }
 
 /// How the stored body was made from the body. The numbers are on disks: they never change meaning.
@@ -294,6 +297,7 @@ impl FrameHeader {
             4 => Kind::Pause,
             5 => Kind::End,
             6 => Kind::Condemned,
+            7 => Kind::Gap,
             _ => return Err(Invalid::Newer("a kind of frame")),
         };
         header.codec = match codec {
@@ -313,7 +317,8 @@ impl FrameHeader {
             && u32::from(header.provenance_bytes) <= header.stored_bytes
             && header.payload_offset <= header.body_bytes
             // Each record has at least a length of its own or shares one; no frame of ours holds this many empty ones.
-            && header.count as usize <= FRAME_BYTES_MAX
+            // A gap counts what is not there.
+            && (header.count as usize <= FRAME_BYTES_MAX || header.kind == Kind::Gap)
             && header.first.checked_add(u64::from(header.count)).is_some();
         // Cannot be: the checksum is right. Not believing it costs nothing and keeps hostile lengths out.
         if sane { Ok(header) } else { Err(Invalid::Checksum) }

@@ -136,6 +136,12 @@ impl SegmentHeader {
         Ok(header)
     }
 
+    /// Reads the head of whatever segment this is, if it holds: for when nobody can say any more what it should be.
+    pub fn identify(bytes: &[u8]) -> Option<Self> {
+        let (header, ..) = Self::fields(bytes.get(8..SEGMENT_HEADER_BYTES)?)?;
+        Self::decode(bytes, header.log, header.base).ok()
+    }
+
     fn fields(bytes: &[u8]) -> Option<(Self, u16, u32, u32)> {
         let mut fields = Fields(bytes);
         let (version, _length, _compatible, required) =

@@ -226,6 +226,28 @@ impl Producer {
         Ok(out_of_order)
     }
 
+    /// Takes records of a source that counts them itself: each with its index there, ascending. `end` is the source's
+    /// place behind them.
+    pub fn put_from<'a>(
+        &mut self,
+        mut records: impl Iterator<Item = Result<(u64, Fresh<'a>), Error>>,
+        end: u64,
+    ) -> Result<(), Error> {
+        if let Some(named) = &mut self.named {
+            named.ahead = (end, Vec::new());
+        }
+        records.try_for_each(|record| {
+            let (index, fresh) = record?;
+            self.ordinal = index;
+            self.put_one(fresh, None)
+        })?;
+        self.ordinal = end;
+        if let Some(named) = &mut self.named {
+            named.at = (end, Vec::new());
+        }
+        Ok(())
+    }
+
     /// Goes behind everything that earlier runs may have stored: for a source whose last part, which may be stored in
     /// part, is gone.
     pub fn pass_over(&mut self) {
@@ -276,12 +298,57 @@ impl Producer {
             && records.hashes.is_empty()
             && records.timestamps.is_empty()
             && records.attributes.is_empty();
-        let each = self.sync == Sync::Every || self.limits.is_some();
-        if plain && self.named.is_none() && !each {
+        let each = self.sync == Sync::Every || self.limits.is_some() || self.named.is_some();
+        let keyed = records.keys.len() == records.len()
+            && records.hashes.is_empty()
+            && records.timestamps.is_empty()
+            && records.attributes.is_empty();
+        if plain && !each {
             self.put_lines(block, records)
+        } else if keyed && !each && self.acks.is_none() {
+            self.put_keyed(block, records)
         } else {
             self.put_each(block, records)
         }
+    }
+
+    /// Records with keys and nothing else, which nobody asks about one by one.
+    fn put_keyed(&mut self, block: &[u8], records: &Records) -> Result<(), Error> {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        let outcome = self.put_hashed(block, records, &mut hashes);
+        self.hashes = hashes;
+        outcome
+    }
+
+    fn put_hashed(
+        &mut self,
+        block: &[u8],
+        records: &Records,
+        hashes: &mut Vec<HashKey>,
+    ) -> Result<(), Error> {
+        hashes.clear();
+        let keys = (0..records.len()).map(|i| records.key(block, i).unwrap_or_default());
+        HashKey::of_many(keys, hashes);
+        for (i, &hash) in hashes.iter().enumerate() {
+            let key = records.key(block, i);
+            let slot = if key.is_some() {
+                self.router.slot(hash)
+            } else {
+                self.next_unkeyed = (self.next_unkeyed + 1) % self.slots.len();
+                self.next_unkeyed
+            };
+            let batch = &mut self.slots[slot].batch;
+            match key {
+                Some(key) if batch.is_keyed() => batch.push_keyed(records.payload(block, i), key),
+                _ => batch.push(fresh(block, records, i)),
+            }
+            if batch.payload_bytes() >= self.batch_bytes {
+                self.write_slot(slot)?;
+                self.sync_if_due()?;
+            }
+        }
+        self.ordinal += records.len() as u64;
+        Ok(())
     }
 
     /// Records without keys that lie in the block as they will lie on the disk: nothing is copied.
@@ -504,7 +571,7 @@ impl Producer {
                 self.slots[i].used = flushes;
                 if rolled {
                     // What has expired goes when writers roll; if that fails, `kshard trim` will say why.
-                    let _ = self.stream.expire_shard(shard);
+                    let _ = self.stream.expire(Some(shard));
                 }
                 Ok(Some(appended))
             }

@@ -1,0 +1,239 @@
+//! `kshard consumers`: who reads a stream under a name, how far each has come, and why it is not further.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::Outcome;
+use super::args::StreamArg;
+use super::report::{self, HintExt};
+use super::shard::print::{self, OutputArg, Table};
+use super::shard::target::{self, About};
+use super::stream_name::quote;
+use super::value::{self, Position, about_duration, about_time, show_count, show_time};
+use crate::stream::{Consumer, Error, ShardLag, Start, Stream, Waits};
+
+/// Rates of arrival are told over the last minute.
+const WINDOW_US: i64 = 60 * 1_000_000;
+
+/// List the consumers of a stream, or the places of one; reset or delete it
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    stream: StreamArg,
+
+    /// Only this consumer, shard by shard
+    #[arg(value_name = "NAME", value_parser = value::name)]
+    name: Option<String>,
+
+    /// Say why it is not further: who reads, how fast, and what is waited for
+    #[arg(long, requires = "name")]
+    why: bool,
+
+    /// Exit with status 1 if a record has waited for longer than this
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    max_lag: Option<Duration>,
+
+    /// Let it begin anew: at trim-horizon, latest or a time
+    #[arg(long, value_name = "POSITION", requires = "name", allow_hyphen_values = true)]
+    #[arg(conflicts_with_all = ["why", "max_lag", "delete"])]
+    reset: Option<Position>,
+
+    /// Forget it
+    #[arg(long, requires = "name", conflicts_with_all = ["why", "max_lag"])]
+    delete: bool,
+
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+/// Lists them, or changes one.
+#[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let stream = target::open(&args.stream)?;
+    let path = stream.path().to_owned();
+    let Some(name) = &args.name else { return all(&args, &stream).about(&path) };
+    let consumer = match Consumer::open(&stream, name) {
+        Err(error @ Error::NoConsumer { .. }) => {
+            let all = format!("kshard consumers {}", quote(&args.stream.stream.to_string_lossy()));
+            return Err(error).about(&path).hint(all);
+        }
+        opened => opened.about(&path)?,
+    };
+    if let Some(position) = args.reset {
+        let start = start(position, stream.system().clock.now_us());
+        consumer.reset(&stream, start).about(&path)?;
+        return Ok(Outcome::Done);
+    }
+    if args.delete {
+        consumer.delete().about(&path)?;
+        return Ok(Outcome::Done);
+    }
+    one(&args, &stream, &consumer).about(&path)
+}
+
+fn start(position: Position, now_us: i64) -> Start {
+    match position {
+        Position::TrimHorizon => Start::TrimHorizon,
+        Position::Latest => Start::Latest,
+        Position::Time(time) => Start::Time(time.resolve(now_us)),
+        Position::At(sequence) => Start::At(sequence),
+        Position::After(sequence) => Start::After(sequence),
+    }
+}
+
+/// An error of the terminal is not the stream's.
+fn printed(result: anyhow::Result<()>) -> Result<(), Error> {
+    result.map_err(|error| Error::Invalid(report::line(&error)))
+}
+
+fn all(args: &Args, stream: &Stream) -> Result<Outcome, Error> {
+    let mut table = Table::new(&["CONSUMER", ">SHARDS", ">DONE", ">WORKERS", ">BEHIND", ">AGE", "COMMITTED"]);
+    let (mut documents, mut worst_us) = (Vec::new(), 0);
+    for name in Consumer::list(stream)? {
+        let consumer = Consumer::open(stream, &name)?;
+        let lags = consumer.lag(stream, &consumer.state()?, WINDOW_US)?;
+        let mut pids: Vec<u32> = lags.iter().filter_map(|lag| lag.pid).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        let records: u64 = lags.iter().map(|lag| lag.records).sum();
+        let age_us = oldest(&lags);
+        let done = lags.iter().filter(|lag| lag.waits == Waits::Done).count();
+        let committed_us = lags.iter().filter_map(|lag| lag.state.committed_us).max();
+        worst_us = worst_us.max(age_us);
+        documents.push(json!({
+            "ConsumerName": &name,
+            "Shards": lags.len(),
+            "ShardsDone": done,
+            "Workers": pids,
+            "RecordsBehind": records,
+            "MillisBehindLatest": age_us / 1000,
+            "LastCommitTimestamp": committed_us.map(show_time),
+        }));
+        table.row([
+            name,
+            lags.len().to_string(),
+            done.to_string(),
+            pids.len().to_string(),
+            show_count(records),
+            age(age_us),
+            committed_us.map_or_else(|| "never".to_owned(), about_time),
+        ]);
+    }
+    if args.output.is_json() {
+        printed(print::json(&json!({"StreamName": stream.name(), "Consumers": documents})))?;
+    } else {
+        printed(print::text(&table.render()))?;
+    }
+    Ok(verdict(args, worst_us))
+}
+
+fn one(args: &Args, stream: &Stream, consumer: &Consumer) -> Result<Outcome, Error> {
+    let lags = consumer.lag(stream, &consumer.state()?, WINDOW_US)?;
+    if args.output.is_json() {
+        let shards: Vec<Value> = lags.iter().map(document).collect();
+        let name = consumer.name();
+        let document = json!({"StreamName": stream.name(), "ConsumerName": name, "Shards": shards});
+        printed(print::json(&document))?;
+    } else if args.why {
+        printed(print::text(&reasons(&lags)))?;
+    } else {
+        printed(print::text(&places(&lags)))?;
+    }
+    Ok(verdict(args, oldest(&lags)))
+}
+
+fn oldest(lags: &[ShardLag]) -> i64 {
+    lags.iter().map(|lag| lag.age_us).max().unwrap_or(0)
+}
+
+fn verdict(args: &Args, age_us: i64) -> Outcome {
+    let late = args.max_lag.is_some_and(|most| age_us.max(0) as u128 > most.as_micros());
+    if late { Outcome::Refused } else { Outcome::Done }
+}
+
+fn age(us: i64) -> String {
+    // A glance does not need the microseconds.
+    about_duration(Duration::from_millis((us.max(0) / 1000) as u64))
+}
+
+fn pid(lag: &ShardLag) -> String {
+    lag.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())
+}
+
+fn places(lags: &[ShardLag]) -> String {
+    let mut table = Table::new(&["SHARD", ">OWNER", ">BEHIND", ">AGE", "CHECKPOINT"]);
+    for lag in lags {
+        let checkpoint = lag.state.checkpoint.to_string();
+        table.row([lag.shard.to_string(), pid(lag), show_count(lag.records), age(lag.age_us), checkpoint]);
+    }
+    table.render()
+}
+
+fn reasons(lags: &[ShardLag]) -> String {
+    let headings = ["SHARD", ">OWNER", ">BEHIND", ">IN/S", ">OUT/S", ">CATCHES UP", "COMMITTED", "WAITS FOR"];
+    let mut table = Table::new(&headings);
+    for lag in lags {
+        let catch_up = match lag.catch_up_s() {
+            _ if lag.records == 0 => "now".to_owned(),
+            Some(seconds) => format!("in {}", about_duration(Duration::from_secs(seconds.ceil() as u64))),
+            None if lag.rate_out.is_none() => "unknown".to_owned(),
+            None => "never".to_owned(),
+        };
+        table.row([
+            lag.shard.to_string(),
+            pid(lag),
+            show_count(lag.records),
+            format!("{:.1}", lag.rate_in),
+            lag.rate_out.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}")),
+            catch_up,
+            lag.state.committed_us.map_or_else(|| "never".to_owned(), about_time),
+            waits(&lag.waits),
+        ]);
+    }
+    table.render()
+}
+
+fn waits(waits: &Waits) -> String {
+    match waits {
+        Waits::Done => "nothing: the shard is done".to_owned(),
+        Waits::Parents(parents) => {
+            let names: Vec<String> = parents.iter().map(ToString::to_string).collect();
+            format!("its parent {}", names.join(" and "))
+        }
+        Waits::Bookmark(until_us) => format!("a bookmark to be committed, until {}", about_time(*until_us)),
+        Waits::Command(failure) => format!(
+            "its command, which ended with {} at {}, attempt {}",
+            failure.status,
+            about_time(failure.at_us),
+            failure.attempts
+        ),
+        Waits::Worker => "a lease: nobody reads it".to_owned(),
+        Waits::Reading => "its reader".to_owned(),
+        Waits::Records => "records".to_owned(),
+    }
+}
+
+fn document(lag: &ShardLag) -> Value {
+    let mut document = Map::new();
+    let mut put = |name: &str, value: Value| document.insert(name.to_owned(), value);
+    put("ShardId", json!(lag.shard.to_string()));
+    put("Checkpoint", serde_json::to_value(lag.state.checkpoint).unwrap_or_default());
+    put("OwnerPid", json!(lag.pid));
+    put("LeaseCounter", json!(lag.state.counter));
+    put("RecordsCommitted", json!(lag.state.records));
+    put("RecordsBehind", json!(lag.records));
+    put("MillisBehindLatest", json!(lag.age_us / 1000));
+    put("RecordsInPerSecond", json!(lag.rate_in));
+    put("RecordsOutPerSecond", json!(lag.rate_out));
+    put("SecondsToCatchUp", json!(lag.catch_up_s()));
+    put("LastCommitTimestamp", json!(lag.state.committed_us.map(show_time)));
+    put("WaitsFor", json!(waits(&lag.waits)));
+    if let Waits::Command(failure) = &lag.waits {
+        put(
+            "LastFailure",
+            json!({"Status": failure.status, "Attempts": failure.attempts, "Timestamp": show_time(failure.at_us)}),
+        );
+    }
+    Value::Object(document)
+}

@@ -1,0 +1,284 @@
+//! Copying a log as it stands: whole frames, verified on their way, under the same identity or a new one.
+//!
+//! A copy is cut first: for each segment how many of its bytes count. Of segments that are followed by another the
+//! follower says so; the last one is gone through up to the last whole frame and made durable up to there, so that no
+//! copy holds what its source could still lose. Sealed segments never change, so they may be linked instead of copied.
+//!
+//! Under a new identity every header is written anew with its checksums; bodies, indexes, times and offsets stay.
+
+use std::io::{self, IoSlice, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::LogDir;
+use super::error::{Doing, Error};
+use super::frame::segment::{InvalidSegment, SEGMENT_HEADER_BYTES};
+use super::frame::{
+    FRAME_BYTES_MAX, FrameHeader, HEADER_BYTES, IndexEntry, Invalid, Kind, LogId, SegmentHeader, crc32c,
+};
+use super::index::{self, is_indexed};
+use super::segment::{Segment, Walk, list, segment_name};
+use super::verify::{Depth, Frame, Window};
+use crate::sys::{Disk, File};
+
+/// A segment, and how many of its bytes are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its base.
+    pub base: u64,
+    /// Its bytes that count.
+    pub bytes: u64,
+    /// Whether it never changes any more.
+    pub sealed: bool,
+}
+
+/// What of a log is copied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Segments, ascending.
+    pub parts: Vec<Part>,
+    /// The index after the last record.
+    pub next: u64,
+}
+
+impl Cut {
+    /// Bytes in all.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+}
+
+/// Cuts a log. The frame in which a shard ends is part of the copy only if `with_end`: a copy of the manifest that has
+/// the shard open must find it open.
+pub fn cut(log: &LogDir, with_end: bool) -> Result<Cut, Error> {
+    // Retention may remove what was listed, but not this many times in a row.
+    const TRIES: usize = 5;
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        match try_cut(log, with_end) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && tried < TRIES => {}
+            other => return other,
+        }
+    }
+}
+
+fn try_cut(log: &LogDir, with_end: bool) -> Result<Cut, Error> {
+    let bases = list(log)?;
+    let mut cut = Cut::default();
+    let mut before: Option<Segment> = None;
+    for base in bases {
+        let segment = Segment::open(log, base, false)?;
+        if let Some(before) = before {
+            let said = segment.header.predecessor.filter(|said| said.base == before.header.base).ok_or_else(
+                || {
+                    let reason = "the segment does not follow the one before it";
+                    Error::Damaged { path: segment.path.clone(), offset: 0, reason }
+                },
+            )?;
+            cut.parts.push(Part { base: said.base, bytes: said.bytes, sealed: true });
+            cut.next = said.end;
+        }
+        before = Some(segment);
+    }
+    let last = before.ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;
+    let (bytes, next, ended) = whole_end(&last, with_end)?;
+    let condemned = |source| Error::Condemned { path: last.path.clone(), source };
+    last.file.sync_data().map_err(|source| condemned(Some(source)))?;
+    cut.parts.push(Part { base: last.header.base, bytes, sealed: ended });
+    cut.next = next;
+    Ok(cut)
+}
+
+/// Where the last segment's whole frames end, the index there, and whether the shard ends with them.
+fn whole_end(segment: &Segment, with_end: bool) -> Result<(u64, u64, bool), Error> {
+    let end = segment.len()?;
+    let mut window = Window::new(Depth::All);
+    let (mut offset, mut next, mut durable) =
+        (SEGMENT_HEADER_BYTES as u64, segment.header.base, segment.header.base);
+    loop {
+        match window.frame(segment, offset, end)? {
+            Frame::Whole(header) if header.first == next => match header.kind {
+                Kind::End if with_end => return Ok((offset + header.frame_bytes(), next, true)),
+                // What comes behind a seal or the note of a failed sync is in the next segment, which is not copied.
+                Kind::End | Kind::Seal | Kind::Condemned => return Ok((offset, next, false)),
+                _ => {
+                    offset += header.frame_bytes();
+                    next = header.end();
+                    durable = durable.max(header.durable);
+                }
+            },
+            _ => break,
+        }
+    }
+    let behind = Walk::new(segment, end).resync(offset, next)?;
+    if behind.is_some_and(|(_, header)| header.durable > next) {
+        let reason = "frames do not hold";
+        return Err(Error::Damaged { path: segment.path.clone(), offset, reason });
+    }
+    Ok((offset, next, false))
+}
+
+/// Reads a file from its start to some place.
+struct FileRead {
+    file: Arc<dyn File>,
+    at: u64,
+    end: u64,
+}
+
+impl Read for FileRead {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let want = buf.len().min((self.end - self.at) as usize);
+        let got = self.file.read_at(&mut buf[..want], self.at)?;
+        self.at += got as u64;
+        Ok(got)
+    }
+}
+
+/// How much is read and written at once.
+const CHUNK_BYTES: usize = 512 << 10;
+
+/// The bytes of a part, for a copy.
+pub fn open_part(log: &LogDir, part: &Part) -> Result<impl Read + use<>, Error> {
+    let path = part_path(log, part.base);
+    let file = log.system.disk.open(&path).doing("open", &path)?;
+    Ok(io::BufReader::with_capacity(CHUNK_BYTES, FileRead { file, at: 0, end: part.bytes }))
+}
+
+/// Where a segment is.
+pub fn part_path(log: &LogDir, base: u64) -> PathBuf {
+    log.dir.join(segment_name(base))
+}
+
+/// Passes the bytes of a segment on, verified, as those of another log if `to` is not `from`. `source` is read to the
+/// end of the part and not beyond; `name` is what an error calls it. Says how many records went by.
+pub fn pass_on(
+    source: &mut dyn Read,
+    part: &Part,
+    (from, to): (LogId, LogId),
+    name: &Path,
+    out: &mut dyn FnMut(&[u8], Option<IndexEntry>) -> Result<(), Error>,
+) -> Result<u64, Error> {
+    let damaged = |offset, reason| Error::Damaged { path: name.to_owned(), offset, reason };
+    let mut fetch = |bytes: &mut [u8], offset| match source.read_exact(bytes) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(damaged(offset, "is cut short")),
+        other => other.doing("read", name),
+    };
+    let mut head = [0; SEGMENT_HEADER_BYTES];
+    fetch(&mut head, 0)?;
+    let header = SegmentHeader::decode(&head, from, part.base).map_err(|invalid| match invalid {
+        InvalidSegment::Damaged => damaged(0, "the segment's header does not hold"),
+        InvalidSegment::Foreign => Error::Foreign { path: name.to_owned() },
+        InvalidSegment::Newer => Error::Newer { path: name.to_owned(), what: "a layout" },
+    })?;
+    let (old, new) = (header.identity(), SegmentHeader { log: to, ..header }.identity());
+    out(&SegmentHeader { log: to, ..header }.encode(), None)?;
+    let mut offset = SEGMENT_HEADER_BYTES as u64;
+    let (mut next, mut records, mut before) = (header.base, 0, None);
+    let mut frame = Vec::new();
+    while offset < part.bytes {
+        frame.resize(HEADER_BYTES, 0);
+        fetch(&mut frame, offset)?;
+        let (header, crc) = FrameHeader::decode(&frame, &old).map_err(|invalid| match invalid {
+            Invalid::Checksum => damaged(offset, "a frame's header does not hold"),
+            Invalid::Newer(what) => Error::Newer { path: name.to_owned(), what },
+        })?;
+        if header.first != next || offset + header.frame_bytes() > part.bytes {
+            return Err(damaged(offset, "a frame does not follow the one before it"));
+        }
+        frame.resize(header.frame_bytes() as usize, 0);
+        fetch(&mut frame[HEADER_BYTES..], offset)?;
+        if crc32c(&frame[HEADER_BYTES..]) != crc {
+            return Err(damaged(offset, "a frame's body does not hold"));
+        }
+        frame[..HEADER_BYTES].copy_from_slice(&header.encode(&new, crc));
+        let indexed = header.kind == Kind::Records && is_indexed(offset, before);
+        let entry = IndexEntry { first: header.first, arrival_us: header.arrival_us, offset };
+        out(&frame, indexed.then_some(entry))?;
+        if header.kind == Kind::Records {
+            records += u64::from(header.count);
+        }
+        before = Some(offset);
+        offset += header.frame_bytes();
+        next = header.end();
+        if frame.capacity() > FRAME_BYTES_MAX / 8 {
+            frame.shrink_to(CHUNK_BYTES);
+        }
+    }
+    Ok(records)
+}
+
+/// Writes a part into another log, with its index, durably but for the directory's names. `progress` is told records
+/// and bytes, and may end it.
+pub fn write_part(
+    source: &mut dyn Read,
+    part: &Part,
+    from: LogId,
+    to: &LogDir,
+    progress: &mut dyn FnMut(u64, u64) -> io::Result<()>,
+) -> Result<(), Error> {
+    let path = part_path(to, part.base);
+    let disk = &to.system.disk;
+    let mut file = Sink::create(&**disk, &path)?;
+    let mut entries = Vec::new();
+    let identity = super::frame::Identity::new(to.id, part.base);
+    let records = pass_on(source, part, (from, to.id), &path, &mut |bytes, entry| {
+        entries.extend(entry.iter().flat_map(|entry| entry.encode(&identity)));
+        progress(0, bytes.len() as u64).doing("write to", &path)?;
+        file.write(bytes)
+    })?;
+    progress(records, 0).doing("write to", &path)?;
+    file.finish()?;
+    if !entries.is_empty() {
+        let mut file = Sink::create(&**disk, &index::path(to, part.base))?;
+        file.write(&entries)?;
+        file.finish()?;
+    }
+    Ok(())
+}
+
+/// Links a sealed segment and its index into another directory on the same file system; `false` if that cannot be.
+pub fn link_part(from: &LogDir, part: &Part, to: &LogDir) -> Result<bool, Error> {
+    let disk = &from.system.disk;
+    let path = part_path(from, part.base);
+    match disk.hard_link(&path, &part_path(to, part.base)) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(e).doing("link", &path),
+        Err(_) => return Ok(false),
+    }
+    // It can be rebuilt.
+    let _ = disk.hard_link(&index::path(from, part.base), &index::path(to, part.base));
+    Ok(true)
+}
+
+/// A new file that is written in order.
+struct Sink {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    buffer: Vec<u8>,
+    at: u64,
+}
+
+impl Sink {
+    fn create(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
+        let file = disk.create(path).doing("create", path)?;
+        Ok(Self { file, path: path.to_owned(), buffer: Vec::new(), at: 0 })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.file.write_at(&[IoSlice::new(&self.buffer)], self.at).doing("write to", &self.path)?;
+        self.at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), Error> {
+        self.flush()?;
+        self.file.sync_data().doing("sync", &self.path)
+    }
+}

@@ -1,0 +1,483 @@
+//! Named consumers: how far each has come, shard by shard, and who reads for it.
+//!
+//! ```text
+//! STREAM/consumers/NAME/
+//!     lock           permanent, empty: whoever changes the state holds it
+//!     state.json     places, leases and reservations, replaced whole
+//!     workers/ID     a worker's heartbeat; the worker, and a command that it runs, hold a lock on it
+//! ```
+//!
+//! A place is written down only after the records before it have been made durable, or a power loss could take records
+//! that a consumer has counted and give their numbers' successors to a producer: the consumer would be ahead of the
+//! stream. See [`lease`](super::lease) for how several workers share the shards.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::checkpoint::Checkpoint;
+use super::cursor::{Place, ShardCursor};
+use super::error::Error;
+use super::manifest::{Manifest, ShardInfo};
+use super::reader::Start;
+use super::{Stream, document};
+use crate::record::ShardId;
+use crate::sys::{Locks, System};
+
+const STATE_NAME: &str = "state.json";
+const LOCK_NAME: &str = "lock";
+const KIND: &str = "consumer";
+const BOOKMARK_KIND: &str = "bookmark";
+const VERSION: u32 = 1;
+/// Ten thousand shards take about 5 MB.
+const STATE_BYTES_MAX: usize = 256 << 20;
+/// Rates are told over at least so long, in microseconds.
+const SAMPLE_US: i64 = 30 * 1_000_000;
+
+/// What is known of a consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerState {
+    /// Counts the replacements of this file.
+    pub generation: u64,
+    /// The stream it belongs to.
+    pub stream_id: Uuid,
+    /// Microseconds since the epoch.
+    pub created_us: i64,
+    /// Who reads for it, by the worker's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub workers: BTreeMap<String, WorkerNote>,
+    /// Its place in each shard.
+    pub shards: BTreeMap<u32, ShardState>,
+}
+
+/// A worker as the state has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerNote {
+    /// Its process.
+    pub pid: u32,
+    /// Microseconds since the epoch.
+    pub since_us: i64,
+    /// Whether it stays when it has read all there is. Only those that stay share the shards fairly.
+    pub stays: bool,
+}
+
+/// A consumer's place in a shard, and who holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardState {
+    /// How far it has come.
+    pub checkpoint: Checkpoint,
+    /// The worker that reads the shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Counts the changes of owner: what was leased under an earlier count cannot commit.
+    pub counter: u64,
+    /// How many records were committed in all.
+    pub records: u64,
+    /// When the checkpoint last moved, microseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_us: Option<i64>,
+    /// What had been committed some time ago, for a rate: an earlier and a later sample.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
+    /// A range that was handed out for a bookmark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Reservation>,
+    /// The bookmark that was committed last: committing it again does no harm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bookmark: Option<Uuid>,
+    /// The command that failed on the next records, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// What had been committed when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    /// Microseconds since the epoch.
+    pub at_us: i64,
+    /// Records.
+    pub records: u64,
+}
+
+/// Records that are in somebody's hands until a bookmark is committed or its time is up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reservation {
+    /// The bookmark.
+    pub token: Uuid,
+    /// When the time is up, microseconds since the epoch.
+    pub until_us: i64,
+    /// The checkpoint once it is committed.
+    pub to: Checkpoint,
+    /// How many records it covers.
+    pub records: u64,
+}
+
+/// A command that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// How it ended, in words.
+    pub status: String,
+    /// How often it was tried on these records.
+    pub attempts: u32,
+    /// Microseconds since the epoch.
+    pub at_us: i64,
+}
+
+impl ShardState {
+    /// A place that nobody holds.
+    pub fn at(checkpoint: Checkpoint) -> Self {
+        Self {
+            checkpoint,
+            owner: None,
+            counter: 0,
+            records: 0,
+            committed_us: None,
+            samples: Vec::new(),
+            reserved: None,
+            bookmark: None,
+            failure: None,
+        }
+    }
+
+    /// Moves the checkpoint.
+    pub(super) fn advance(&mut self, to: Checkpoint, records: u64, now_us: i64) {
+        self.checkpoint = to;
+        self.records += records;
+        self.committed_us = Some(now_us);
+        self.failure = None;
+        if self.samples.last().is_none_or(|last| now_us - last.at_us >= SAMPLE_US) {
+            self.samples.push(Sample { at_us: now_us, records: self.records });
+            let extra = self.samples.len().saturating_sub(2);
+            self.samples.drain(..extra);
+        }
+    }
+
+    /// How many records per second were committed lately.
+    pub fn rate(&self, now_us: i64) -> Option<f64> {
+        let first = self.samples.first()?;
+        let seconds = (now_us - first.at_us) as f64 / 1e6;
+        (seconds >= 1.0).then(|| (self.records - first.records) as f64 / seconds)
+    }
+}
+
+/// What a bookmark file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bookmark {
+    /// The stream.
+    pub stream_id: Uuid,
+    /// The consumer.
+    pub consumer: String,
+    /// Which reservation it stands for.
+    pub token: Uuid,
+    /// When its time is up, microseconds since the epoch.
+    pub until_us: i64,
+    /// The shards of which records were handed out.
+    pub shards: Vec<u32>,
+    /// How many records.
+    pub records: u64,
+}
+
+impl Bookmark {
+    /// Writes it to a file, which holds the whole of it or is not there.
+    pub fn write(&self, system: &System, path: &Path) -> Result<(), Error> {
+        let bytes = document::encode(BOOKMARK_KIND, VERSION, self)?;
+        let path = match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new(".").join(path),
+            _ => path.to_owned(),
+        };
+        system.disk.replace(&path, &bytes).map_err(|source| Error::Io { doing: "write", path, source })
+    }
+
+    /// Reads it.
+    pub fn read(system: &System, path: &Path) -> Result<Self, Error> {
+        let bytes = system.disk.read(path, STATE_BYTES_MAX).map_err(|source| Error::Io {
+            doing: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+        document::decode(BOOKMARK_KIND, VERSION, path, &bytes)
+    }
+}
+
+/// What committing a bookmark came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// It was done now.
+    Now,
+    /// It had been done before.
+    Before,
+}
+
+/// A named consumer of a stream.
+#[derive(Clone)]
+pub struct Consumer {
+    system: System,
+    stream: PathBuf,
+    stream_id: Uuid,
+    name: String,
+    dir: PathBuf,
+    locks: Arc<dyn Locks>,
+}
+
+impl Consumer {
+    fn dir_of(stream: &Stream, name: &str) -> PathBuf {
+        stream.path().join("consumers").join(name)
+    }
+
+    fn at(stream: &Stream, name: &str) -> Result<Self, Error> {
+        let system = stream.system().clone();
+        let dir = Self::dir_of(stream, name);
+        let path = dir.join(LOCK_NAME);
+        let locks = system.disk.locks(&path).map_err(|source| Error::Io { doing: "open", path, source })?;
+        Ok(Self {
+            system,
+            stream: stream.path().to_owned(),
+            stream_id: stream.manifest().stream_id,
+            name: name.to_owned(),
+            dir,
+            locks,
+        })
+    }
+
+    /// The consumer with this name.
+    pub fn open(stream: &Stream, name: &str) -> Result<Self, Error> {
+        if !stream.system().disk.exists(&Self::dir_of(stream, name).join(STATE_NAME)) {
+            return Err(Error::NoConsumer { name: name.to_owned() });
+        }
+        Self::at(stream, name)
+    }
+
+    /// The consumer with this name, made to begin at `start` if there is none yet.
+    pub fn open_or_create(stream: &Stream, name: &str, start: Start) -> Result<Self, Error> {
+        let disk = &stream.system().disk;
+        let dir = Self::dir_of(stream, name);
+        for dir in [dir.parent().unwrap_or(&dir), &dir, &dir.join("workers")] {
+            match disk.create_dir(dir) {
+                Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::Io { doing: "create", path: dir.to_owned(), source });
+                }
+                _ => {}
+            }
+        }
+        let consumer = Self::at(stream, name)?;
+        consumer.locked(|| {
+            if disk.exists(&consumer.dir.join(STATE_NAME)) {
+                return Ok(());
+            }
+            let state = ConsumerState {
+                generation: 0,
+                stream_id: consumer.stream_id,
+                created_us: stream.system().clock.now_us(),
+                workers: BTreeMap::new(),
+                shards: begin(stream, start)?,
+            };
+            consumer.write(&state)?;
+            // The state is durable; its directories' names have to be.
+            for dir in [stream.path(), consumer.dir.parent().unwrap_or(&dir)] {
+                disk.sync_dir(dir).map_err(|source| Error::Io {
+                    doing: "sync",
+                    path: dir.to_owned(),
+                    source,
+                })?;
+            }
+            Ok(())
+        })?;
+        Ok(consumer)
+    }
+
+    /// The names of a stream's consumers.
+    pub fn list(stream: &Stream) -> Result<Vec<String>, Error> {
+        let path = stream.path().join("consumers");
+        let mut names = match stream.system().disk.list(&path) {
+            Ok(names) => names,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(Error::Io { doing: "list", path, source }),
+        };
+        names.retain(|name| stream.system().disk.exists(&path.join(name).join(STATE_NAME)));
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its directory: what is there changes when its state does.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The machine.
+    pub(super) fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// The stream's manifest as it is now.
+    pub(super) fn manifest(&self) -> Result<Manifest, Error> {
+        Manifest::read(&self.system, &self.stream)
+    }
+
+    /// What is known of it, without waiting for anybody.
+    pub fn state(&self) -> Result<ConsumerState, Error> {
+        let path = self.dir.join(STATE_NAME);
+        let bytes = match self.system.disk.read(&path, STATE_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NoConsumer { name: self.name.clone() });
+            }
+            Err(source) => return Err(Error::Io { doing: "read", path, source }),
+        };
+        let state: ConsumerState = document::decode(KIND, VERSION, &path, &bytes)?;
+        // A copy that has become a stream of its own keeps its consumers' places, for it keeps the sequence numbers.
+        Ok(ConsumerState { stream_id: self.stream_id, ..state })
+    }
+
+    fn write(&self, state: &ConsumerState) -> Result<(), Error> {
+        let path = self.dir.join(STATE_NAME);
+        let bytes = document::encode(KIND, VERSION, state)?;
+        self.system.disk.replace(&path, &bytes).map_err(|source| Error::Io { doing: "write", path, source })
+    }
+
+    fn locked<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let path = || self.dir.join(LOCK_NAME);
+        self.locks.lock(0, true).map_err(|source| Error::Io { doing: "lock", path: path(), source })?;
+        let result = work();
+        let unlocked = self.locks.unlock(0);
+        let value = result?;
+        unlocked.map_err(|source| Error::Io { doing: "unlock", path: path(), source })?;
+        Ok(value)
+    }
+
+    /// Changes the state while nobody else does. Where `work` leaves it as it is nothing is written.
+    pub(super) fn update<T>(
+        &self,
+        work: impl FnOnce(&mut ConsumerState) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.locked(|| {
+            let before = self.state()?;
+            let mut state = before.clone();
+            let value = work(&mut state)?;
+            if state != before {
+                state.generation += 1;
+                self.write(&state)?;
+            }
+            Ok(value)
+        })
+    }
+
+    /// Refuses while somebody reads for it.
+    fn refuse_busy(&self, state: &ConsumerState) -> Result<(), Error> {
+        match state.workers.iter().find(|(id, _)| super::lease::is_held(&self.system, &self.worker_path(id)))
+        {
+            Some((_, worker)) => Err(Error::ConsumerBusy { name: self.name.clone(), pid: worker.pid }),
+            None => Ok(()),
+        }
+    }
+
+    /// The file of a worker.
+    pub(super) fn worker_path(&self, id: &str) -> PathBuf {
+        self.dir.join("workers").join(id)
+    }
+
+    /// Lets it begin anew.
+    pub fn reset(&self, stream: &Stream, start: Start) -> Result<(), Error> {
+        self.update(|state| {
+            self.refuse_busy(state)?;
+            state.workers.clear();
+            let mut shards = begin(stream, start)?;
+            for (shard, next) in &mut shards {
+                // What is held from before cannot commit.
+                next.counter = state.shards.get(shard).map_or(0, |old| old.counter + 1);
+            }
+            state.shards = shards;
+            Ok(())
+        })
+    }
+
+    /// Forgets it.
+    pub fn delete(self) -> Result<(), Error> {
+        self.locked(|| {
+            self.refuse_busy(&self.state()?)?;
+            self.system.disk.remove_dir_all(&self.dir).map_err(|source| Error::Io {
+                doing: "remove",
+                path: self.dir.clone(),
+                source,
+            })
+        })
+    }
+
+    /// Commits what was handed out for a bookmark: all of it or nothing.
+    pub fn commit(&self, bookmark: &Bookmark) -> Result<Committed, Error> {
+        if bookmark.stream_id != self.stream_id || bookmark.consumer != self.name {
+            return Err(Error::Invalid(format!(
+                "the bookmark is of consumer `{}`{}",
+                bookmark.consumer,
+                if bookmark.stream_id == self.stream_id { "" } else { " of another stream" }
+            )));
+        }
+        let now = self.system.clock.now_us();
+        self.update(|state| {
+            let done = |state: &ConsumerState, shard: &u32| {
+                state.shards.get(shard).is_some_and(|known| known.bookmark == Some(bookmark.token))
+            };
+            if bookmark.shards.iter().all(|shard| done(state, shard)) {
+                return Ok(if bookmark.shards.is_empty() { Committed::Now } else { Committed::Before });
+            }
+            for &shard in &bookmark.shards {
+                let known = state.shards.get_mut(&shard);
+                let reserved = known.as_ref().and_then(|known| known.reserved.clone());
+                match (known, reserved) {
+                    (Some(known), Some(reserved)) if reserved.token == bookmark.token => {
+                        known.reserved = None;
+                        known.bookmark = Some(bookmark.token);
+                        known.advance(reserved.to, reserved.records, now);
+                    }
+                    _ => return Err(Error::StaleBookmark { shard: ShardId(shard) }),
+                }
+            }
+            Ok(Committed::Now)
+        })
+    }
+}
+
+/// The places in the bytes of a state: the index of the next record in each shard that is not done.
+pub(super) fn places(path: &Path, state: &[u8]) -> Result<Vec<(ShardId, u64)>, Error> {
+    let state: ConsumerState = document::decode(KIND, VERSION, path, state)?;
+    let place = |(&shard, known): (&u32, &ShardState)| Some((ShardId(shard), known.checkpoint.next_index()?));
+    Ok(state.shards.iter().filter_map(place).collect())
+}
+
+/// The first places. A place applies to the shards that are there now; those that come into being later are children,
+/// and read from their start, or there would be a gap.
+fn begin(stream: &Stream, start: Start) -> Result<BTreeMap<u32, ShardState>, Error> {
+    let horizon = stream.manifest().horizon_us(stream.system().clock.now_us());
+    let place_of = |info: &ShardInfo| match start {
+        Start::TrimHorizon => Ok(Some(horizon.map_or(Place::Start, Place::Time))),
+        Start::Latest => Ok(info.is_open().then_some(Place::End)),
+        Start::Time(time_us) => Ok(Some(Place::Time(horizon.map_or(time_us, |h| h.max(time_us))))),
+        Start::At(_) | Start::After(_) => Err(Error::Invalid(
+            "a consumer begins at trim-horizon, latest or a time, for it reads all shards".to_owned(),
+        )),
+    };
+    let mut shards = BTreeMap::new();
+    for info in &stream.manifest().shards {
+        let checkpoint = match place_of(info)? {
+            Some(place) => Checkpoint::Index { index: ShardCursor::open(stream, info, place)?.next_index() },
+            None => Checkpoint::ShardEnd,
+        };
+        shards.insert(info.shard, ShardState::at(checkpoint));
+    }
+    Ok(shards)
+}

@@ -1,0 +1,180 @@
+//! Repairing a stream: its manifest, each log, and where they disagree about the end of a shard.
+
+use std::path::{Path, PathBuf};
+
+use super::check::{Problem, REJECTS_NAME};
+use super::error::{Error, InShard};
+use super::manifest::{Manifest, Reshard, ShardInfo};
+use super::{Stream, rebuild};
+use crate::log::repair::repair as repair_log;
+use crate::log::verify::Severity;
+use crate::log::{AtRest, Child, EndOfShard, Writer, at_rest};
+use crate::record::ShardId;
+use crate::sys::System;
+
+/// Repairs the stream at `path`; what is replaced is kept under `rejects/`. `on` is told of each problem before it is
+/// mended. Returns the stream, where things were kept, and what could not be mended.
+pub fn repair(
+    system: &System,
+    path: &Path,
+    dry_run: bool,
+    on: &mut dyn FnMut(&Stream, &Problem),
+) -> Result<(Stream, PathBuf, Vec<Problem>), Error> {
+    let stamp = system.clock.now_us() / 1_000_000;
+    let keep = path.join(REJECTS_NAME).join(format!("repair-{stamp}"));
+    let mut stream = open(system, path, &keep, dry_run, on)?;
+    let mut left = Vec::new();
+    let locks = stream.locks()?;
+    for info in stream.manifest().shards.clone() {
+        let log = stream.log_dir(&info);
+        let problem = |finding: &crate::log::verify::Finding| Problem::Log {
+            shard: info.id(),
+            shard_created_s: info.created_s(),
+            finding: finding.clone(),
+        };
+        let dir = keep.join(info.id().to_string());
+        let mut tell = |finding: &crate::log::verify::Finding| on(&stream, &problem(finding));
+        match repair_log(&log, &locks, &dir, dry_run, &mut tell) {
+            Ok(rest) => left.extend(rest.iter().map(problem)),
+            Err(crate::log::Error::Empty { .. }) => left.push(lost_shard(&stream, &info)),
+            Err(_) if !system.disk.exists(&log.dir) => left.push(lost_shard(&stream, &info)),
+            other => drop(other.in_shard(info.id())?),
+        }
+    }
+    if stream.manifest().pending.is_none() {
+        ends(&mut stream, dry_run, on)?;
+    }
+    Ok((stream, keep, left))
+}
+
+fn lost_shard(stream: &Stream, info: &ShardInfo) -> Problem {
+    Problem::Stream {
+        severity: Severity::Damage,
+        shard: Some(info.id()),
+        path: stream.log_dir(info).dir,
+        text: "holds no segment: put it back from a copy; it cannot be begun anew, or sequence numbers would be \
+               used twice"
+            .to_owned(),
+    }
+}
+
+/// Opens the stream, with a manifest made anew if its own does not hold.
+fn open(
+    system: &System,
+    path: &Path,
+    keep: &Path,
+    dry_run: bool,
+    on: &mut dyn FnMut(&Stream, &Problem),
+) -> Result<Stream, Error> {
+    let refusal = match Stream::open(system, path) {
+        Err(error @ (Error::NotFound { .. } | Error::Manifest { .. })) => error,
+        other => return other,
+    };
+    let file = Manifest::path(path);
+    let manifest = match rebuild::manifest(system, path) {
+        // There is nothing there that was a stream.
+        Err(Error::NotFound { .. }) => return Err(refusal),
+        other => other?,
+    };
+    let stream = Stream { system: system.clone(), path: path.to_owned(), manifest };
+    stream.refuse_network()?;
+    let text = match &refusal {
+        Error::Manifest { reason, .. } => format!("{reason}; it is made anew, without settings and tags"),
+        _ => "is missing; it is made anew, without settings and tags".to_owned(),
+    };
+    let problem = Problem::Stream { severity: Severity::Damage, shard: None, path: file.clone(), text };
+    on(&stream, &problem);
+    if dry_run {
+        return Ok(stream);
+    }
+    let disk = &system.disk;
+    if let Ok(bytes) = disk.read(&file, 256 << 20) {
+        let io = |doing, at: &Path| {
+            let path = at.to_owned();
+            move |source| Error::Io { doing, path, source }
+        };
+        for dir in [keep.parent().unwrap_or(path), keep] {
+            if !disk.exists(dir) {
+                disk.create_dir(dir).map_err(io("create", dir))?;
+            }
+        }
+        let kept = keep.join("manifest.json");
+        disk.replace(&kept, &bytes).map_err(io("write", &kept))?;
+    }
+    stream.write_manifest()?;
+    Ok(stream)
+}
+
+/// Mends shards whose log and manifest do not agree on whether they have ended.
+fn ends(stream: &mut Stream, dry_run: bool, on: &mut dyn FnMut(&Stream, &Problem)) -> Result<(), Error> {
+    for info in stream.manifest().shards.clone() {
+        let id = info.id();
+        let log = stream.log_dir(&info);
+        let Ok(AtRest { end, next, .. }) = at_rest(&log, info.range()) else { continue };
+        let text = match (&info.closed, &end) {
+            (Some(_), None) => "the end of the shard is lost: it is written again",
+            (None, Some(_)) => "its log has ended: the manifest is told so",
+            (Some(closed), Some(_)) if closed.next_index != next => {
+                "the manifest has another end of the shard"
+            }
+            _ => continue,
+        };
+        let (severity, path, text) = (Severity::Damage, log.dir.clone(), text.to_owned());
+        on(stream, &Problem::Stream { severity, shard: Some(id), path, text });
+        if dry_run {
+            continue;
+        }
+        match (&info.closed, end) {
+            (None, Some(end)) => {
+                let children = end.children.iter().map(|child| super::NewShard {
+                    shard: child.shard.0,
+                    starting_hash_key: child.range.start.0,
+                    ending_hash_key: child.range.end.0,
+                });
+                let parents = end.parents.iter().map(|parent| parent.0).collect();
+                let reshard = Reshard { parents, children: children.collect() };
+                stream.update(|manifest| {
+                    manifest.pending = Some(reshard);
+                    Ok(())
+                })?;
+                stream.settle()?;
+            }
+            (Some(closed), None) => {
+                let end = end_again(stream, id, &closed.children);
+                let mut writer =
+                    Writer::open(log.clone(), stream.locks()?, stream.roll(), info.range()).in_shard(id)?;
+                writer.end(&end).in_shard(id)?;
+                told(stream, id)?;
+            }
+            _ => told(stream, id)?,
+        }
+    }
+    Ok(())
+}
+
+fn end_again(stream: &Stream, id: ShardId, children: &[u32]) -> EndOfShard {
+    let infos: Vec<&ShardInfo> =
+        children.iter().filter_map(|&child| stream.manifest().shard(ShardId(child))).collect();
+    let mut parents: Vec<ShardId> = infos
+        .first()
+        .map_or(Vec::new(), |child| child.parents.iter().map(|&parent| ShardId(parent)).collect());
+    if parents.is_empty() {
+        parents.push(id);
+    }
+    let children = infos.iter().map(|info| Child { shard: info.id(), range: info.range() }).collect();
+    EndOfShard { children, parents }
+}
+
+/// Writes into the manifest where a closed shard ends.
+fn told(stream: &mut Stream, id: ShardId) -> Result<(), Error> {
+    let info = stream.manifest().shard(id).ok_or(Error::NoShard(id))?.clone();
+    let next = at_rest(&stream.log_dir(&info), info.range()).in_shard(id)?.next;
+    stream.update(|manifest| {
+        for shard in manifest.shards.iter_mut().filter(|shard| shard.shard == id.0) {
+            if let Some(closed) = &mut shard.closed {
+                closed.next_index = next;
+            }
+        }
+        Ok(())
+    })
+}

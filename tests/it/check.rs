@@ -1,0 +1,266 @@
+//! `kshard check` and `kshard repair`: damage done by hand, found, named and mended.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::workdir::{Done, Workdir};
+
+/// A stream of one shard with many small segments, and the lines in it.
+fn stream(wd: &Workdir, name: &str) -> String {
+    wd.run("kshard").args(["create", name, "--segment-size", "4KiB", "-q"]).ok();
+    let mut all = String::new();
+    for part in 0..12 {
+        let lines: String = (0..100).map(|i| format!("{{\"part\":{part},\"line\":{i}}}\n")).collect();
+        wd.run("kput").args([name, "-q"]).stdin(&lines).ok();
+        all.push_str(&lines);
+    }
+    assert!(segments(wd, name).len() > 3);
+    all
+}
+
+fn segments(wd: &Workdir, name: &str) -> Vec<PathBuf> {
+    files(&wd.join(name).join("shardId-000000000000"), "seg")
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let mut paths: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+    paths.sort();
+    paths
+}
+
+/// Changes bytes of a file.
+fn poke(path: &Path, offset: u64, change: impl FnOnce(&mut [u8]), len: usize) {
+    let file = fs::File::options().read(true).write(true).open(path).expect("a file");
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, offset).expect("as many bytes");
+    change(&mut bytes);
+    file.write_all_at(&bytes, offset).expect("written");
+}
+
+fn check(wd: &Workdir, name: &str) -> Done {
+    wd.run("kshard").args(["check", name]).done()
+}
+
+/// What is read of a stream, gaps left out.
+fn read(wd: &Workdir, name: &str) -> Done {
+    wd.run("kget").args([name, "-q"]).done()
+}
+
+/// Everything that repair promises, after damage that costs what `lost` says in lines.
+fn mends(wd: &Workdir, name: &str, all: &str, lost: std::ops::RangeInclusive<usize>) {
+    let dry = wd.run("kshard").args(["repair", name, "--dry-run"]).ok();
+    assert!(dry.text().starts_with("to mend: "), "{}", dry.text());
+    check(wd, name).expect_status(1);
+    let done = wd.run("kshard").args(["repair", name]).ok();
+    assert!(done.text().starts_with("mended: "), "{}", done.text());
+    let after = check(wd, name);
+    assert_eq!(after.status, 0, "{}", after.text());
+    wd.run("kshard").args(["repair", name]).ok().expect_stdout("").expect_stderr("kshard: nothing to mend\n");
+    let got = read(wd, name);
+    let (got, all): (Vec<&str>, Vec<&str>) = (got.lines(), all.lines().collect());
+    assert!(lost.contains(&(all.len() - got.len())), "{} of {} lines are left", got.len(), all.len());
+    // What is left is all there, in order.
+    let mut rest = all.iter();
+    assert!(got.iter().all(|line| rest.any(|other| other == line)));
+    // And it goes on.
+    wd.run("kput").args([name, "-q"]).stdin("more\n").ok();
+    assert_eq!(read(wd, name).lines().last(), Some(&"more"));
+    let after = check(wd, name);
+    assert_eq!(after.status, 0, "{}", after.text());
+}
+
+#[test]
+fn a_stream_that_is_well() {
+    let wd = Workdir::new();
+    stream(&wd, "s");
+    let done = check(&wd, "s").expect_status(0);
+    assert!(done.text().starts_with("s: no damage in 1"), "{}", done.text());
+    assert_eq!(done.lines().len(), 1);
+    wd.run("kshard").args(["check", "s", "--quick", "-q"]).ok().expect_stdout("");
+    let json = wd.run("kshard").args(["check", "s", "-o", "json"]).ok();
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!((json["Damaged"].as_u64(), json["Records"].as_u64()), (Some(0), Some(1200)));
+    wd.run("kshard").args(["check", "nosuch"]).fails();
+}
+
+#[test]
+fn a_flipped_bit() {
+    let wd = Workdir::new();
+    let all = stream(&wd, "s");
+    let path = &segments(&wd, "s")[1];
+    poke(path, 900, |bytes| bytes[0] ^= 4, 1);
+    let done = check(&wd, "s").expect_status(1);
+    let line = done.lines()[0];
+    for part in
+        ["damage: s: shardId-000000000000/", ".seg: byte ", "body does not hold", "sequence numbers 4"]
+    {
+        assert!(line.contains(part), "{line}");
+    }
+    let json = wd.run("kshard").args(["check", "s", "-o", "json"]).done().expect_status(1);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    let problem = &json["Problems"][0];
+    assert_eq!(problem["Kind"], "frames");
+    assert!(problem["Records"].as_u64() > Some(0));
+    wd.run("kshard").args(["check", "s", "--quick"]).ok();
+    mends(&wd, "s", &all, 1..=100);
+    let kept = fs::read_dir(wd.join("s/rejects")).expect("kept").next().expect("kept").expect("kept").path();
+    assert!(kept.join("note.txt").is_file());
+    assert!(kept.join("shardId-000000000000").join(path.file_name().expect("a name")).is_file());
+}
+
+#[test]
+fn a_zeroed_page_and_a_lost_header() {
+    let wd = Workdir::new();
+    let all = stream(&wd, "s");
+    poke(&segments(&wd, "s")[2], 0, |bytes| bytes.fill(0), 1024);
+    let done = check(&wd, "s").expect_status(1);
+    assert!(done.text().contains("segment's header does not hold"), "{}", done.text());
+    mends(&wd, "s", &all, 1..=100);
+    // The very first header.
+    poke(&segments(&wd, "s")[0], 0, |bytes| bytes.fill(0), 128);
+    let done = check(&wd, "s").expect_status(1);
+    assert!(done.text().contains("segment's header does not hold"), "{}", done.text());
+    wd.run("kshard").args(["repair", "s", "-q"]).ok();
+    check(&wd, "s").expect_status(0);
+}
+
+#[test]
+fn a_truncated_segment() {
+    let wd = Workdir::new();
+    let all = stream(&wd, "s");
+    let file = fs::File::options().write(true).open(&segments(&wd, "s")[1]).expect("a segment");
+    file.set_len(700).expect("shorter");
+    check(&wd, "s").expect_status(1);
+    mends(&wd, "s", &all, 1..=400);
+}
+
+#[test]
+fn missing_segments() {
+    let wd = Workdir::new();
+    let all = stream(&wd, "s");
+    fs::remove_file(&segments(&wd, "s")[2]).expect("removed");
+    let done = check(&wd, "s").expect_status(1);
+    assert!(done.text().contains("the segment is missing: "), "{}", done.text());
+    mends(&wd, "s", &all, 1..=200);
+    // Two in a row.
+    let paths = segments(&wd, "s");
+    fs::remove_file(&paths[3]).expect("removed");
+    fs::remove_file(&paths[4]).expect("removed");
+    check(&wd, "s").expect_status(1);
+    wd.run("kshard").args(["repair", "s", "-q"]).ok();
+    let after = check(&wd, "s");
+    assert_eq!(after.status, 0, "{}", after.text());
+}
+
+#[test]
+fn a_segment_of_another_stream() {
+    let wd = Workdir::new();
+    let all = stream(&wd, "s");
+    stream(&wd, "t");
+    let mine = segments(&wd, "s")[1].clone();
+    fs::copy(&segments(&wd, "t")[1], &mine).expect("copied");
+    let done = check(&wd, "s").expect_status(1);
+    assert!(done.text().contains("is a segment of another stream or shard"), "{}", done.text());
+    mends(&wd, "s", &all, 1..=200);
+}
+
+#[test]
+fn index_files_cost_no_record() {
+    let wd = Workdir::new();
+    wd.run("kshard").args(["create", "s", "-q"]).ok();
+    for _ in 0..4 {
+        let lines = "x".repeat(199) + "\n";
+        wd.run("kput").args(["s", "-q"]).stdin(lines.repeat(5000)).ok();
+    }
+    let dir = wd.join("s/shardId-000000000000");
+    let index = files(&dir, "idx").pop().expect("an index");
+    let before = fs::read(&index).expect("an index");
+    poke(&index, 40, |bytes| bytes[0] ^= 1, 1);
+    let done = check(&wd, "s").expect_status(1);
+    assert!(done.text().contains("an entry of the index does not hold"), "{}", done.text());
+    wd.run("kshard").args(["repair", "s", "-q"]).ok();
+    assert_eq!(fs::read(&index).expect("an index").len() % 32, 0);
+    check(&wd, "s").expect_status(0);
+    fs::remove_file(&index).expect("removed");
+    let done = check(&wd, "s").expect_status(0);
+    assert!(done.text().contains("note: s: "), "{}", done.text());
+    wd.run("kshard").args(["repair", "s", "-q"]).ok();
+    assert_eq!(fs::read(&index).expect("an index").len(), before.len());
+    assert_eq!(check(&wd, "s").expect_status(0).lines().len(), 1);
+}
+
+#[test]
+fn a_lost_manifest() {
+    let wd = Workdir::new();
+    wd.run("kshard").args(["create", "s", "--shards", "3", "-q"]).ok();
+    let lines: String = (0..500).map(|i| format!("k{i}\tline {i}\n")).collect();
+    wd.run("kput").args(["s", "-q"]).stdin(&lines).ok();
+    wd.run("kshard").args(["split", "s", "1"]).ok();
+    wd.run("kshard").args(["merge", "s", "0", "3"]).ok();
+    wd.run("kput").args(["s", "-q"]).stdin("after\n").ok();
+    let shards = |wd: &Workdir| {
+        let json = wd.run("kshard").args(["list", "s", "-o", "json"]).ok();
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+        let mut shards = json["Shards"].clone();
+        // To the second, all that is left of it.
+        shards.as_array_mut().expect("shards").iter_mut().for_each(|shard| {
+            let fields = shard.as_object_mut().expect("a shard");
+            fields.retain(|name, _| {
+                ["ShardId", "HashKeyRange", "ParentShardId", "AdjacentParentShardId"].contains(&name.as_str())
+            });
+        });
+        shards
+    };
+    let (before, all) = (shards(&wd), read(&wd, "s").stdout);
+    fs::remove_file(wd.join("s/manifest.json")).expect("removed");
+    wd.run("kshard").args(["check", "s"]).done().expect_status(2);
+    let done = wd.run("kshard").args(["repair", "s"]).ok();
+    assert!(done.text().starts_with("mended: s: manifest.json: is missing"), "{}", done.text());
+    assert_eq!(shards(&wd), before);
+    assert_eq!(read(&wd, "s").stdout, all);
+    let after = check(&wd, "s");
+    assert_eq!(after.status, 0, "{}", after.text());
+    wd.run("kput").args(["s", "-q"]).stdin("more\n").ok();
+    poke(&wd.join("s/manifest.json"), 200, |bytes| bytes[0] ^= 1, 1);
+    wd.run("kshard").args(["repair", "s", "-q"]).ok();
+    assert_eq!(shards(&wd), before);
+    wd.run("kshard").args(["repair", "s"]).ok().expect_stdout("");
+}
+
+#[test]
+fn nothing_is_mended_beside_a_writer() {
+    let wd = Workdir::new();
+    stream(&wd, "s");
+    let mut kput = wd.run("kput").args(["s", "--ack"]).stdin("begun\n").spawn();
+    kput.read_until("\n");
+    assert_eq!(check(&wd, "s").status, 0);
+    poke(&segments(&wd, "s")[1], 900, |bytes| bytes[0] ^= 4, 1);
+    let refused = wd.run("kshard").args(["repair", "s", "-q"]).fails();
+    assert!(refused.stderr.contains("a writer is at work"), "{}", refused.stderr);
+    kput.end_input();
+    kput.wait().expect_status(0);
+    wd.run("kshard").args(["repair", "s", "-q"]).ok();
+}
+
+#[test]
+fn a_stream_that_is_written_has_no_damage() {
+    let wd = Workdir::new();
+    wd.run("kshard").args(["create", "s", "--shards", "2", "--segment-size", "64KiB", "-q"]).ok();
+    let mut source = wd.run("seq").args(["1", "100000000"]).spawn();
+    let writer = wd.run("kput").args(["s", "-q"]).spawn_after(&mut source);
+    let begun = std::time::Instant::now();
+    let mut rounds = 0;
+    while begun.elapsed() < std::time::Duration::from_secs(2) {
+        let done = check(&wd, "s");
+        assert_eq!(done.status, 0, "{}", done.text());
+        if rounds == 3 {
+            wd.run("kshard").args(["split", "s", "0"]).ok();
+        }
+        rounds += 1;
+    }
+    assert!(rounds > 3);
+    writer.kill();
+}
