@@ -10,7 +10,6 @@ use super::ahead::{Ahead, Block, Event};
 use super::rejects::Rejects;
 use super::source::Source;
 use super::{Args, LimitMode, tail};
-use crate::cli::input::Filled;
 use crate::cli::meter::Meter;
 use crate::cli::output::{self, Stdout};
 use crate::cli::report::{self, HintExt as _};
