@@ -290,7 +290,7 @@ fn what_was_read_is_stored_when_a_signal_comes() {
     let wd = Workdir::new();
     for (name, status) in [("INT", 130), ("TERM", 143)] {
         let stream = name.to_lowercase();
-        let kput = wd.run("kput").args(["--create=2", &stream, "--tee"]).stdin("a\nb\nunfinished").spawn();
+        let kput = wd.run("kput").args(["--create=2", &stream, "--tee"]).stdin("a\nb\n").spawn();
         // It is visible while the input stays open.
         wd.sh(&format!("until [ \"$(kget {stream} 2>/dev/null | wc -l)\" = 2 ]; do sleep 0.02; done")).ok();
         kput.signal(name);
@@ -322,7 +322,8 @@ fn held_to_the_services_limits() {
 fn splits_and_merges_under_way() {
     let wd = Workdir::new();
     wd.sh("kshard create s --shards 2").ok();
-    let mut kput = wd.run("kput").args(["s", "--key-regex", "^(\\w+)", "--ack"]).spawn();
+    let mut kput =
+        wd.run("kput").args(["s", "--key-regex", "^(\\w+)", "--ack", "--sync", "1MiB,1ms"]).spawn();
     let (mut expected, mut n) = (String::new(), 0);
     for command in ["split s 0", "split s 1", "merge s 2 3", "scale s 1", "scale s 4", "scale s 2"] {
         for _ in 0..40 {

@@ -10,7 +10,7 @@ use crate::producer::{Dice, expect_once_in_order, rounds};
 use crate::workdir::{Running, Workdir};
 
 /// The longest that something may take to arrive: a busy machine is no failure.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn append(path: &Path, text: &str) {
     let mut file = fs::OpenOptions::new().append(true).create(true).open(path).expect("a file");

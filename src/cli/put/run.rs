@@ -351,6 +351,10 @@ impl Run {
 
     /// How long to wait for input.
     pub(super) fn patience(&self) -> Option<Duration> {
+        if self.producer.is_syncing() {
+            // Somebody may wait for the acknowledgement.
+            return Some(Duration::from_millis(1));
+        }
         let now = self.producer.stream().system().clock.boot_us();
         self.producer.deadline_us().map(|deadline| Duration::from_micros((deadline - now).max(0) as u64))
     }
