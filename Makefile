@@ -42,7 +42,8 @@ bench: build
 	@sh benches/run.sh
 
 soak:
-	PROPTEST_CASES=$(CASES) KPIPE_SOAK_MINUTES=$(MINUTES) $(CARGO) test --release --locked -- --include-ignored --nocapture
+	PROPTEST_CASES=$(CASES) KPIPE_CASES=3000 KPIPE_TEST_ROUNDS=150 KPIPE_SOAK_MINUTES=$(MINUTES) \
+	  $(CARGO) test --locked -- --nocapture
 
 # Building belongs to the user, installing perhaps to root: `make build && sudo make install` compiles nothing as root.
 install:

@@ -45,7 +45,7 @@ impl FromStr for ShardId {
 /// Where a record stands in its stream for ever: the service's 186-bit number.
 ///
 /// The layout is the service's version 2, read off real numbers (kinesalite, ferrokinesis, and a number published in
-/// the Kinesis Client Library's issue 537). From the most significant hex digit:
+/// the Kinesis Client Library's tracker, no. 537). From the most significant hex digit:
 /// `2`, the shard's creation time in seconds (9 digits), the low digit of the shard number (1), the index of the record
 /// in its shard (16), a byte that is 0 here (2), the record's arrival time in seconds (9), the shard number (8), `2`.
 /// Within a shard the order is the order of `index`, because all digits above it are the same.
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A number that the real service gave out (Kinesis Client Library issue 537).
+    /// A number that the real service gave out (Kinesis Client Library tracker, no. 537).
     #[test]
     fn decodes_a_number_of_the_real_service() {
         let number: SequenceNumber =
