@@ -28,6 +28,8 @@ mod shard;
 mod tail;
 /// The commands of README.md do what it says.
 // mod readme;
+/// Killed, starved and damaged, with real processes.
+mod torture;
 /// Streams are moved whole and record by record.
 mod transport;
 /// A directory for one test, and the real programs run in it.
