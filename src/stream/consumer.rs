@@ -268,15 +268,8 @@ impl Consumer {
             if disk.exists(&consumer.dir.join(STATE_NAME)) {
                 return Ok(());
             }
-            let state = ConsumerState {
-                generation: 0,
-                stream_id: consumer.stream_id,
-                created_us: stream.system().clock.now_us(),
-                workers: BTreeMap::new(),
-                shards: begin(stream, start)?,
-            };
-            consumer.write(&state)?;
-            // The state is durable; its directories' names have to be.
+            // The names of its directories are durable before the state is there: whoever finds the state may rely on
+            // them, though its maker was killed.
             for dir in [stream.path(), consumer.dir.parent().unwrap_or(&dir)] {
                 disk.sync_dir(dir).map_err(|source| Error::Io {
                     doing: "sync",
@@ -284,7 +277,13 @@ impl Consumer {
                     source,
                 })?;
             }
-            Ok(())
+            consumer.write(&ConsumerState {
+                generation: 0,
+                stream_id: consumer.stream_id,
+                created_us: stream.system().clock.now_us(),
+                workers: BTreeMap::new(),
+                shards: begin(stream, start)?,
+            })
         })?;
         Ok(consumer)
     }

@@ -6,7 +6,6 @@ use super::rounds;
 use crate::producer::Dice;
 use crate::workdir::{Done, Workdir};
 
-
 /// Runs a script that may mount what it likes: it is gone when the script ends. `None` where that is not permitted.
 fn mounting(wd: &Workdir, script: &str) -> Option<Done> {
     let permitted = wd.sh("unshare -rm mount -t tmpfs -o size=1m none . 2>&1").done();
