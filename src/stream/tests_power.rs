@@ -216,7 +216,9 @@ impl Pending {
 #[test]
 fn a_checkpoint_beyond_a_lost_tail() {
     let (mut lost, mut beyond, mut told) = (0, 0, 0);
-    for seed in 0..600 {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    // In 7623 a pause is lost in front of a frame that is not, and to which the index leads.
+    for seed in (0..cases.unwrap_or(500)).chain([7623]) {
         let (machine, honest) = (Machine::new(), seed % 3 != 0);
         stream_on(&machine);
         let (mut random, mut story) = (Random::new(seed), Story::default());
