@@ -99,7 +99,7 @@ fn many_write_and_follow_while_shards_come_and_go() {
             }
             for (w, writer) in writers.iter_mut().enumerate() {
                 let mut lines = String::new();
-                for _ in 0..1 + dice.throw(20) {
+                for _ in 0..=dice.throw(19) {
                     let n: u32 = counts[w];
                     let _ = writeln!(lines, "w{w}k{} {n} {}", n % 5, "x".repeat((n % 77) as usize));
                     counts[w] += 1;
