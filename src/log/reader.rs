@@ -261,14 +261,14 @@ impl Reader {
     }
 
     fn enter(&mut self, base: u64) -> Result<(), Error> {
-        let (segment, holds) = Segment::open_any(&self.log, base)?;
-        self.broken = (!holds).then(|| Damage {
+        let (segment, broken) = Segment::open_any(&self.log, base)?;
+        self.broken = broken.map(|reason| Damage {
             path: segment.path.clone(),
             offset: 0,
             until: SEGMENT_HEADER_BYTES as u64,
             first: base,
             next: base,
-            reason: "the segment's header does not hold",
+            reason,
         });
         self.next = base;
         self.durable = self.durable.max(base);
@@ -542,8 +542,8 @@ impl Reader {
         let Some(mine) = self.segment.as_ref().map(|segment| segment.header.base) else { return Ok(None) };
         let Some(base) = list(&self.log)?.into_iter().find(|&base| base > mine) else { return Ok(None) };
         match Segment::open_any(&self.log, base) {
-            Ok((next, true)) => Ok(Some((base, next.header.predecessor.filter(|p| p.base == mine)))),
-            Ok((_, false)) => {
+            Ok((next, None)) => Ok(Some((base, next.header.predecessor.filter(|p| p.base == mine)))),
+            Ok((_, Some(_))) => {
                 // It cannot say where this one ends. So all of it counts.
                 let bytes = self.segment.as_ref().map_or(Ok(0), Segment::len)?;
                 Ok(Some((base, Some(Predecessor { base: mine, bytes, end: 0, fate: Fate::Sealed }))))

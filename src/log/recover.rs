@@ -159,8 +159,10 @@ impl Tail {
 pub(crate) fn whole(log: &LogDir, segment: &Segment, tail: &Tail) -> Result<Tail, Error> {
     let len = tail.offset;
     let mut at = Tail::start(&segment.header);
+    // A frame that begins below what is durable was synced, and all before it. Of one that begins right there neither
+    // is known: a pause that the power took may stand before it.
     if let Some(entry) =
-        IndexReader::open(log, &segment.header).last_where(|entry| entry.first <= tail.durable)
+        IndexReader::open(log, &segment.header).last_where(|entry| entry.first < tail.durable)
         && entry.offset < len
     {
         at.offset = entry.offset;

@@ -48,15 +48,21 @@ impl Segment {
     }
 
     /// Opens a segment for reading even if its header does not hold: what its frames need of it is known from its
-    /// name. The second value says whether the header holds; if not, it tells neither a predecessor nor a time.
-    pub(crate) fn open_any(log: &LogDir, base: u64) -> Result<(Self, bool), Error> {
-        match Self::open(log, base, false) {
-            Err(Error::Damaged { path, .. }) => {
-                let file = log.system.disk.open(&path).doing("open", &path)?;
-                Ok((Self::of(file, path, next_header(log, base, i64::MAX, None)), false))
+    /// name. The second value says what is wrong with the header; it then tells neither a predecessor nor a time.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] where the newest segment is a stranger's: then it is not known what would belong there.
+    pub(crate) fn open_any(log: &LogDir, base: u64) -> Result<(Self, Option<&'static str>), Error> {
+        let (path, reason) = match Self::open(log, base, false) {
+            Ok(segment) => return Ok((segment, None)),
+            Err(Error::Damaged { path, .. }) => (path, "the segment's header does not hold"),
+            Err(Error::Foreign { path }) if list(log)?.last().is_some_and(|&last| last > base) => {
+                (path, "it is a segment of another stream or shard")
             }
-            other => other.map(|segment| (segment, true)),
-        }
+            Err(error) => return Err(error),
+        };
+        let file = log.system.disk.open(&path).doing("open", &path)?;
+        Ok((Self::of(file, path, next_header(log, base, i64::MAX, None)), Some(reason)))
     }
 
     pub(crate) fn open(log: &LogDir, base: u64, writable: bool) -> Result<Self, Error> {

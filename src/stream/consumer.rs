@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -26,7 +25,7 @@ use super::manifest::{Manifest, ShardInfo};
 use super::reader::Start;
 use super::{Stream, document};
 use crate::record::ShardId;
-use crate::sys::{Locks, System};
+use crate::sys::System;
 
 const STATE_NAME: &str = "state.json";
 const LOCK_NAME: &str = "lock";
@@ -227,7 +226,6 @@ pub struct Consumer {
     stream_id: Uuid,
     name: String,
     dir: PathBuf,
-    locks: Arc<dyn Locks>,
 }
 
 impl Consumer {
@@ -235,19 +233,14 @@ impl Consumer {
         stream.path().join("consumers").join(name)
     }
 
-    fn at(stream: &Stream, name: &str) -> Result<Self, Error> {
-        let system = stream.system().clone();
-        let dir = Self::dir_of(stream, name);
-        let path = dir.join(LOCK_NAME);
-        let locks = system.disk.locks(&path).map_err(|source| Error::Io { doing: "open", path, source })?;
-        Ok(Self {
-            system,
+    fn at(stream: &Stream, name: &str) -> Self {
+        Self {
+            system: stream.system().clone(),
             stream: stream.path().to_owned(),
             stream_id: stream.manifest().stream_id,
             name: name.to_owned(),
-            dir,
-            locks,
-        })
+            dir: Self::dir_of(stream, name),
+        }
     }
 
     /// The consumer with this name.
@@ -255,7 +248,7 @@ impl Consumer {
         if !stream.system().disk.exists(&Self::dir_of(stream, name).join(STATE_NAME)) {
             return Err(Error::NoConsumer { name: name.to_owned() });
         }
-        Self::at(stream, name)
+        Ok(Self::at(stream, name))
     }
 
     /// The consumer with this name, made to begin at `start` if there is none yet.
@@ -270,20 +263,13 @@ impl Consumer {
                 _ => {}
             }
         }
-        let consumer = Self::at(stream, name)?;
+        let consumer = Self::at(stream, name);
         consumer.locked(|| {
             if disk.exists(&consumer.dir.join(STATE_NAME)) {
                 return Ok(());
             }
-            let state = ConsumerState {
-                generation: 0,
-                stream_id: consumer.stream_id,
-                created_us: stream.system().clock.now_us(),
-                workers: BTreeMap::new(),
-                shards: begin(stream, start)?,
-            };
-            consumer.write(&state)?;
-            // The state is durable; its directories' names have to be.
+            // The names of its directories are durable before the state is there: whoever finds the state may rely on
+            // them, though its maker was killed.
             for dir in [stream.path(), consumer.dir.parent().unwrap_or(&dir)] {
                 disk.sync_dir(dir).map_err(|source| Error::Io {
                     doing: "sync",
@@ -291,7 +277,13 @@ impl Consumer {
                     source,
                 })?;
             }
-            Ok(())
+            consumer.write(&ConsumerState {
+                generation: 0,
+                stream_id: consumer.stream_id,
+                created_us: stream.system().clock.now_us(),
+                workers: BTreeMap::new(),
+                shards: begin(stream, start)?,
+            })
         })?;
         Ok(consumer)
     }
@@ -351,13 +343,18 @@ impl Consumer {
     }
 
     fn locked<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        let path = || self.dir.join(LOCK_NAME);
-        self.locks.lock(0, true).map_err(|source| Error::Io { doing: "lock", path: path(), source })?;
-        let result = work();
-        let unlocked = self.locks.unlock(0);
-        let value = result?;
-        unlocked.map_err(|source| Error::Io { doing: "unlock", path: path(), source })?;
-        Ok(value)
+        let path = self.dir.join(LOCK_NAME);
+        // Opened here, where something is about to change: who only looks may be allowed no more than that.
+        let locks = match self.system.disk.locks(&path) {
+            Ok(locks) => locks,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NoConsumer { name: self.name.clone() });
+            }
+            Err(source) => return Err(Error::Io { doing: "open", path, source }),
+        };
+        locks.lock(0, true).map_err(|source| Error::Io { doing: "lock", path, source })?;
+        // The lock ends with `locks`.
+        work()
     }
 
     /// Changes the state while nobody else does. Where `work` leaves it as it is nothing is written.

@@ -33,6 +33,8 @@ mod router;
 mod stats;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_power;
 pub mod transport;
 mod trim;
 

@@ -28,6 +28,8 @@ mod readme;
 mod shard;
 /// kput -f follows files.
 mod tail;
+/// Killed, starved and damaged, with real processes.
+mod torture;
 /// Streams are moved whole and record by record.
 mod transport;
 /// A directory for one test, and the real programs run in it.

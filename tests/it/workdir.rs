@@ -17,7 +17,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The longest a program may take before the test calls it stuck.
@@ -181,6 +181,16 @@ impl Running {
         let stdin = self.child.stdin.as_mut().expect("its input is open");
         stdin.write_all(bytes.as_ref()).expect("it reads");
         stdin.flush().expect("it reads");
+    }
+
+    /// Its input, for somebody else to write to.
+    pub(crate) fn take_input(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("its input is open")
+    }
+
+    /// Its output, for somebody else to read from.
+    pub(crate) fn take_output(&mut self) -> ChildStdout {
+        self.child.stdout.take().expect("its output was not yet taken")
     }
 
     /// Ends its input.
