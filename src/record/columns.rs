@@ -61,9 +61,6 @@ pub struct Records {
     pub keys: Vec<Span>,
     /// Whether `keys` point into `arena`.
     pub key_in_arena: bool,
-    /// The hash keys of the partition keys, where somebody has computed them ahead ([`Records::hash_keys`]): empty, or one
-    /// per record.
-    pub key_hashes: Vec<HashKey>,
     /// Explicit hash keys: empty, or one per record.
     pub hashes: Vec<Option<HashKey>>,
     /// Producer timestamps in microseconds since the epoch: empty, or one per record.
@@ -87,7 +84,6 @@ impl Records {
         self.joined = None;
         self.keys.clear();
         self.key_in_arena = false;
-        self.key_hashes.clear();
         self.hashes.clear();
         self.timestamps.clear();
         self.attributes.clear();
@@ -115,15 +111,6 @@ impl Records {
     /// The source position of record `i`, given the block it was decoded from.
     pub fn position<'a>(&'a self, block: &'a [u8], i: usize) -> Option<&'a [u8]> {
         self.positions.get(i).and_then(|span| span.of(block))
-    }
-
-    /// Computes the hash keys of all partition keys, many at a time.
-    pub fn hash_keys(&mut self, block: &[u8]) {
-        if self.keys.len() == self.len() && self.key_hashes.is_empty() {
-            let mut hashes = std::mem::take(&mut self.key_hashes);
-            HashKey::of_many((0..self.len()).map(|i| self.key(block, i).unwrap_or_default()), &mut hashes);
-            self.key_hashes = hashes;
-        }
     }
 
     /// Makes the whole of a block, of `len` bytes, one record.
@@ -158,7 +145,6 @@ impl Records {
         column(&mut self.payloads, &keep);
         column(&mut self.ends, &keep);
         column(&mut self.keys, &keep);
-        column(&mut self.key_hashes, &keep);
         column(&mut self.hashes, &keep);
         column(&mut self.timestamps, &keep);
         column(&mut self.attributes, &keep);

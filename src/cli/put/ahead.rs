@@ -59,18 +59,16 @@ pub(super) struct Ahead {
 type Spare = (Vec<u8>, Records);
 
 impl Ahead {
-    /// Begins to read. `renew` makes a decoder for each input after the first; with `hashes` the keys
-    /// are hashed here, too.
+    /// Begins to read. `renew` makes a decoder for each input after the first.
     pub(super) fn start(
         source: Source,
         decoder: Box<dyn Decode>,
-        hashes: bool,
         renew: impl Fn() -> Result<Box<dyn Decode>, String> + Send + 'static,
     ) -> anyhow::Result<Self> {
         let (sender, events) = sync_channel(1);
         let (spare, used) = channel();
         let body = move || {
-            let mut reading = Reading { source, decoder, hashes, sender, spare: used };
+            let mut reading = Reading { source, decoder, sender, spare: used };
             if let Err(error) = reading.run(&renew) {
                 let _ = reading.sender.send(Event::Failed(error));
             }
@@ -101,7 +99,6 @@ impl Ahead {
 struct Reading {
     source: Source,
     decoder: Box<dyn Decode>,
-    hashes: bool,
     sender: SyncSender<Event>,
     spare: Receiver<Spare>,
 }
@@ -168,9 +165,6 @@ impl Reading {
                 "{}: a record is longer than the stream's limit and has no end",
                 self.source.name()
             );
-        }
-        if self.hashes {
-            records.hash_keys(block);
         }
         let empty = used == 0 && records.is_empty() && records.refused.is_empty();
         if !empty {

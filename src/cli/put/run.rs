@@ -143,7 +143,7 @@ impl Run {
         let (format, options) = (self.args.format(), self.args.decode_options(record_bytes));
         let renew = move || codec::decoder(format, &options);
         let decoder = std::mem::replace(&mut self.decoder, renew().map_err(|e| anyhow!(e))?);
-        let ahead = Ahead::start(source, decoder, self.producer.is_sharded(), renew)?;
+        let ahead = Ahead::start(source, decoder, renew)?;
         loop {
             match ahead.next(self.patience()) {
                 // The time for a sync has come and nothing else to do: its acknowledgements are not left waiting.

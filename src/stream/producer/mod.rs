@@ -170,11 +170,6 @@ impl Producer {
         &self.stream
     }
 
-    /// Whether there is more than one shard to choose from.
-    pub fn is_sharded(&self) -> bool {
-        self.slots.len() > 1
-    }
-
     /// What has been written so far.
     pub fn written(&self) -> Written {
         self.written
@@ -325,8 +320,8 @@ impl Producer {
 
     /// Records with keys and nothing else, which nobody asks about one by one.
     fn put_keyed(&mut self, block: &[u8], records: &Records) -> Result<(), Error> {
-        if records.key_hashes.len() == records.len() || self.slots.len() == 1 {
-            return self.put_hashed(block, records, &records.key_hashes);
+        if self.slots.len() == 1 {
+            return self.put_hashed(block, records, &[]);
         }
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
@@ -337,8 +332,11 @@ impl Producer {
     }
 
     fn put_hashed(&mut self, block: &[u8], records: &Records, hashes: &[HashKey]) -> Result<(), Error> {
-        for i in 0..records.len() {
-            let key = records.key(block, i);
+        let key_bytes = if records.key_in_arena { &records.arena } else { block };
+        let payload_bytes = if records.payload_in_arena { &records.arena } else { block };
+        for (i, (payload, key)) in records.payloads.iter().zip(&records.keys).enumerate() {
+            let payload = payload.of(payload_bytes).unwrap_or_default();
+            let key = key.of(key_bytes);
             // With one shard there may be no hashes, and they do not matter.
             let slot = if key.is_some() {
                 hashes.get(i).map_or(0, |&hash| self.router.slot(hash))
@@ -348,8 +346,8 @@ impl Producer {
             };
             let batch = &mut self.slots[slot].batch;
             match key {
-                Some(key) if batch.is_keyed() => batch.push_keyed(records.payload(block, i), key),
-                _ => batch.push(fresh(block, records, i)),
+                Some(key) if batch.is_keyed() => batch.push_keyed(payload, key),
+                _ => batch.push(Fresh { payload, key, ..Fresh::default() }),
             }
             if batch.payload_bytes() >= self.batch_bytes {
                 self.write_slot(slot)?;
@@ -434,9 +432,7 @@ impl Producer {
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
         let keyed = records.keys.len() == records.len() && records.hashes.is_empty() && self.slots.len() > 1;
-        if keyed && records.key_hashes.len() == records.len() {
-            hashes.extend_from_slice(&records.key_hashes);
-        } else if keyed {
+        if keyed {
             HashKey::of_many(
                 (0..records.len()).map(|i| records.key(block, i).unwrap_or_default()),
                 &mut hashes,
