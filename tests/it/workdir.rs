@@ -64,7 +64,10 @@ impl Workdir {
         let mut path = OsString::from(programs());
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
-        let mut command = Command::new(match programs().join(program) {
+        // A shell in the background, or nohup, ignores signals, and what it starts inherits that: here no test shall
+        // depend on how the tests were started.
+        let mut command = Command::new("env");
+        command.arg("--default-signal").arg(match programs().join(program) {
             built if built.is_file() => built.into_os_string(),
             _ => program.into(),
         });
