@@ -28,6 +28,8 @@ pub struct ShardCursor {
     from: u64,
     /// Whether the reader's file was given back.
     parked: bool,
+    /// The place to go to before the first look: with a thousand shards most are not looked at for a while, or ever.
+    ahead: Option<Place>,
 }
 
 /// What one step of a cursor came to.
@@ -48,19 +50,17 @@ pub enum Step<R> {
 impl ShardCursor {
     /// A cursor at a place in a shard.
     pub fn open(stream: &Stream, shard: &ShardInfo, place: Place) -> Result<Self, Error> {
-        let mut reader = Reader::new(stream.log_dir(shard));
-        let mut from = 0;
-        match place {
-            Place::Start => reader.seek_start(),
-            Place::End => reader.seek_end(),
-            Place::Time(time_us) => reader.seek_time(time_us),
-            Place::Index(index) => {
-                from = index;
-                reader.seek_index(index)
-            }
-        }
-        .in_shard(shard.id())?;
-        Ok(Self { shard: shard.id(), created_s: shard.created_s(), reader, from, parked: false })
+        let mut cursor = Self::lazy(stream, shard, place);
+        cursor.wake()?;
+        Ok(cursor)
+    }
+
+    /// The same, but nothing is opened before the first look.
+    pub fn lazy(stream: &Stream, shard: &ShardInfo, place: Place) -> Self {
+        let from = if let Place::Index(index) = place { index } else { 0 };
+        let (shard_id, created_s) = (shard.id(), shard.created_s());
+        let reader = Reader::new(stream.log_dir(shard));
+        Self { shard: shard_id, created_s, reader, from, parked: false, ahead: Some(place) }
     }
 
     /// The shard.
@@ -133,6 +133,17 @@ impl ShardCursor {
 
     /// Opens the file again at the same place. What retention has removed meanwhile, the next step tells.
     fn wake(&mut self) -> Result<(), Error> {
+        if let Some(place) = self.ahead {
+            let sought = match place {
+                Place::Start => self.reader.seek_start(),
+                Place::End => self.reader.seek_end(),
+                Place::Time(time_us) => self.reader.seek_time(time_us),
+                Place::Index(index) => self.reader.seek_index(index),
+            };
+            sought.in_shard(self.shard)?;
+            self.ahead = None;
+            self.parked = false;
+        }
         if std::mem::take(&mut self.parked) {
             let next = self.reader.next_index();
             self.reader.seek_index(next).in_shard(self.shard)?;

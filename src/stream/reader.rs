@@ -264,7 +264,11 @@ impl StreamReader {
     }
 
     fn activate(&mut self, info: &ShardInfo, place: Place) -> Result<(), Error> {
-        let cursor = ShardCursor::open(&self.stream, info, place)?;
+        // Where the end is must be known now; every other place stays where it is.
+        let cursor = match place {
+            Place::End => ShardCursor::open(&self.stream, info, place)?,
+            place => ShardCursor::lazy(&self.stream, info, place),
+        };
         self.steps += 1;
         self.active.push(Active {
             info: info.clone(),
