@@ -589,7 +589,15 @@ impl Reader {
             None => {
                 let behind = Walk::new(segment, len).behind(from, self.next, self.durable)?;
                 if let Some((at, header)) = behind {
-                    return Ok(damage(at, header.first));
+                    let damage = damage(at, header.first);
+                    // The place was being written when it was looked at, and what is behind it has been written since?
+                    // A frame stands behind it only once it is whole, so another look decides.
+                    self.filled = 0;
+                    return match self.valid_head()? {
+                        Some(Head::Frame(now, crc)) if self.has_body(&now, crc)? => Ok(Head::Frame(now, crc)),
+                        Some(head @ (Head::Over(_) | Head::Wait)) => Ok(head),
+                        _ => Ok(damage),
+                    };
                 }
                 self.looked = Some((self.offset, len));
                 Ok(Head::Wait)
