@@ -82,10 +82,11 @@ mod writer;
 pub use error::Error;
 pub use frame::{Batch, BatchView, Child, Codec, Draft, EndOfShard, Fresh, LogId, ProducerState, Stored};
 pub use reader::{Damage, Found, FrameRef, Missed, Reader};
-pub use rest::{AtRest, at_rest, created, make_durable};
+pub use rest::{AtRest, at_rest, make_durable};
 pub use retain::{SegmentInfo, expire, segments};
 pub use segment::create_log;
 pub use writer::{Appended, Claim, SyncTicket, Writer};
+pub(crate) use writer::{append_slot, live_slot};
 
 use std::path::PathBuf;
 

@@ -40,13 +40,6 @@ pub fn at_rest(log: &LogDir, range: HashRange) -> Result<AtRest, Error> {
     Ok(AtRest { next: tail.next, arrival_us: tail.arrival_us, producers, end })
 }
 
-/// When the shard of a log was created, microseconds since the epoch (its sequence numbers have whole seconds).
-pub fn created(log: &LogDir) -> Result<i64, Error> {
-    let base = *list(log)?.first().ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;
-    let segment = Segment::open(log, base, false)?;
-    Ok(segment.header.shard_created_s as i64 * 1_000_000)
-}
-
 /// Makes all that is in a log durable, whoever wrote it: everything before the last segment is so already.
 pub fn make_durable(log: &LogDir) -> Result<(), Error> {
     let base = *list(log)?.last().ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;

@@ -87,16 +87,6 @@ pub const CONSUMERS_NAME: &str = "consumers";
 /// The slot of the stream's own lock: whoever holds it may replace the manifest.
 const MANIFEST_SLOT: u64 = 0;
 
-/// The slot that a writer holds while it opens or writes. These two are the log's: tests hold them together.
-fn append_slot(shard: u32) -> u64 {
-    1 + u64::from(shard)
-}
-
-/// The slot that every open writer of a shard holds shared.
-fn live_slot(shard: u32) -> u64 {
-    (1 << 33) + u64::from(shard)
-}
-
 /// What a new stream shall be.
 #[derive(Debug, Clone)]
 pub struct NewStream {
@@ -324,7 +314,7 @@ impl Stream {
         let mut held = Vec::new();
         for shard in &self.manifest.shards {
             let mut free = true;
-            for slot in [append_slot(shard.shard), live_slot(shard.shard)] {
+            for slot in [log::append_slot(shard.shard), log::live_slot(shard.shard)] {
                 free = free && locks.try_lock(slot, true).map_err(io)?;
                 held.extend(free.then_some(slot));
             }

@@ -71,7 +71,8 @@ impl Trouble {
             missed.from,
             missed.to - 1,
         );
-        meter.aside(|| report::say("kget", &text, Some("a longer --retain, or reading more often")));
+        let hint = format!("kshard retention {} 7d, so that records stay longer", show(&self.stream));
+        meter.aside(|| report::say("kget", &text, Some(&hint)));
     }
 
     /// A shard that expired as a whole with records in it that a consumer had not read.
