@@ -1,0 +1,59 @@
+//! Making what was read durable, before anybody acts upon it.
+
+use super::super::error::Error;
+use super::super::frame::Fate;
+use super::super::segment::Segment;
+use super::Reader;
+
+impl Reader {
+    /// Makes everything that this reader has read durable, if it is not known to be: what persists a position or acts
+    /// elsewhere calls this first.
+    ///
+    /// # Errors
+    /// [`Error::Condemned`] if some of it may be lost, because a sync failed: what was read and not acted upon must be
+    /// thrown away, and read again from the last place that was durable.
+    pub fn make_durable(&mut self) -> Result<(), Error> {
+        if self.given_up.is_none() && self.durable >= self.next {
+            return Ok(());
+        }
+        if self.segment.is_none() {
+            // Parked. If retention was faster there is nothing to make durable, and the next read says what is missing.
+            let (offset, next) = (self.offset, self.next);
+            if self.reopen()?.is_some() {
+                (self.offset, self.next) = (offset, next);
+                self.segment = None;
+                return Ok(());
+            }
+        }
+        if self.is_followed()? {
+            return Ok(());
+        }
+        let Some(segment) = &self.segment else { return Ok(()) };
+        let synced = segment.sync(&*self.log.system.disk);
+        // Somebody may have read the segment back meanwhile and gone on behind what is there.
+        if synced.is_err() && self.is_followed()? {
+            return Ok(());
+        }
+        synced?;
+        // A write that failed half way, and was seen, has been cut off.
+        if self.segment.as_ref().map_or(Ok(0), Segment::len)? < self.offset {
+            return Err(Error::Condemned { path: self.path(), source: None });
+        }
+        self.durable = self.next;
+        Ok(())
+    }
+
+    /// Whether the next segment says that all that was read of this one is durable: it was, before that one began.
+    pub(super) fn is_followed(&mut self) -> Result<bool, Error> {
+        if let Some((_, path)) = &self.given_up {
+            return Err(Error::Condemned { path: path.clone(), source: None });
+        }
+        if let Some((_, Some(before))) = self.successor()? {
+            self.durable = self.durable.max(before.end);
+            if before.fate != Fate::Sealed && self.next > before.end {
+                return Err(Error::Condemned { path: self.path(), source: None });
+            }
+        }
+        Ok(self.durable >= self.next)
+    }
+}

@@ -1,0 +1,147 @@
+//! When what was written becomes durable, and what is acknowledged then.
+
+use super::super::error::{Error, InShard};
+use super::{Ack, Producer, Sync};
+use crate::log::SyncTicket;
+use crate::record::{SequenceNumber, ShardId};
+
+impl Producer {
+    /// When the caller shall come again ([`Producer::tick`]) if no input comes, on the clock of
+    /// [`boot_us`](crate::sys::Clock::boot_us).
+    pub fn deadline_us(&self) -> Option<i64> {
+        match self.sync {
+            Sync::Group { interval_us, .. } => self.oldest_unsynced_us.map(|oldest| oldest + interval_us),
+            _ => None,
+        }
+    }
+
+    /// Waits for the wait that goes on, if one does.
+    pub fn wait(&mut self) -> Result<(), Error> {
+        self.collect(true)
+    }
+
+    /// Whether a wait for the disk goes on.
+    pub fn is_syncing(&self) -> bool {
+        self.syncer.is_busy()
+    }
+
+    /// Syncs if it is time, and takes in what has been synced meanwhile.
+    pub fn tick(&mut self) -> Result<(), Error> {
+        self.collect(false)?;
+        let now = self.stream.system().clock.boot_us();
+        if self.deadline_us().is_some_and(|deadline| deadline <= now) {
+            self.flush()?;
+            self.begin_sync()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn sync_if_due(&mut self) -> Result<(), Error> {
+        let Sync::Group { bytes, .. } = self.sync else { return Ok(()) };
+        if self.unsynced_bytes < bytes {
+            return Ok(());
+        }
+        // Acknowledgements and marks are only of what is in the sync whole.
+        if self.counts() {
+            self.flush()?;
+        }
+        self.begin_sync()
+    }
+
+    /// Begins to wait for the disk, after any wait that goes on already.
+    pub(super) fn begin_sync(&mut self) -> Result<(), Error> {
+        let tickets = self.tickets()?;
+        self.syncer.begin(tickets);
+        Ok(())
+    }
+
+    /// What to wait for, after any wait that goes on already.
+    pub(super) fn tickets(&mut self) -> Result<Vec<(ShardId, SyncTicket)>, Error> {
+        self.collect(true)?;
+        let mut tickets: Vec<(ShardId, SyncTicket)> = Vec::new();
+        for slot in &mut self.slots {
+            if std::mem::take(&mut slot.dirty)
+                && let Some(writer) = &slot.writer
+            {
+                tickets.push((slot.shard, writer.full_ticket()));
+            }
+        }
+        self.unsynced_bytes = 0;
+        self.oldest_unsynced_us = None;
+        if let Some(acks) = &mut self.acks {
+            acks.begin();
+        }
+        if let Some(named) = &mut self.named {
+            named.begin();
+        }
+        Ok(tickets)
+    }
+
+    /// Takes in a wait that has ended; with `wait` waits for it.
+    pub(super) fn collect(&mut self, wait: bool) -> Result<(), Error> {
+        let Some(done) = self.syncer.collect(wait) else { return Ok(()) };
+        for (shard, ticket, outcome) in done {
+            let slot = self.slots.iter_mut().find(|slot| slot.shard == shard);
+            let writer = slot.and_then(|slot| slot.writer.as_mut());
+            match (outcome, writer) {
+                (Ok(()), Some(writer)) => writer.synced(&ticket),
+                // The shard has ended or was left since.
+                (Ok(()), None) => {}
+                (Err(failure), Some(writer)) => return Err(writer.condemn(&ticket, failure)).in_shard(shard),
+                (Err(failure), None) => return Err(failure).in_shard(shard),
+            }
+        }
+        if let Some(acks) = &mut self.acks {
+            acks.end();
+        }
+        if let Some(named) = &mut self.named {
+            named.end();
+        }
+        Ok(())
+    }
+
+    /// Writes all that has been gathered and returns when it is durable (or at once, for [`Sync::None`]).
+    pub fn sync_now(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        if self.sync == Sync::None {
+            return Ok(());
+        }
+        // Nothing else is to be done meanwhile: to wake another thread for it and to be woken by it would cost as much
+        // as the wait of a fast disk.
+        let tickets = self.tickets()?;
+        self.syncer.wait_here(tickets);
+        self.collect(true)
+    }
+
+    /// The acknowledgements that have become due, in the order of the records.
+    pub fn take_acks(&mut self) -> impl Iterator<Item = Ack> {
+        let durable = self.sync != Sync::None;
+        self.acks.as_mut().map(|acks| acks.take(durable)).into_iter().flatten()
+    }
+
+    /// The sequence number of an acknowledgement.
+    pub fn sequence(&self, ack: &Ack) -> Option<SequenceNumber> {
+        let info = self.stream.manifest().shard(ack.shard)?;
+        Some(self.stream.sequence(info, ack.index, ack.arrival_us))
+    }
+
+    /// Writes all, marks a clean end where this was the last writer, and returns when everything is durable (or at
+    /// once, for [`Sync::None`]).
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        for slot in &mut self.slots {
+            if let Some(writer) = &mut slot.writer {
+                writer.pause().in_shard(slot.shard)?;
+                slot.dirty = true;
+            }
+        }
+        if self.sync != Sync::None {
+            self.begin_sync()?;
+            self.collect(true)?;
+        }
+        for slot in &mut self.slots {
+            slot.writer = None;
+        }
+        Ok(())
+    }
+}
