@@ -147,7 +147,14 @@ fn missing_segments() {
     fs::remove_file(&segments(&wd, "s")[2]).expect("removed");
     let done = check(&wd, "s").expect_status(1);
     assert!(done.text().contains("the segment is missing: "), "{}", done.text());
+    // A reader does not take it for retention, which takes the oldest first.
+    let stopped = wd.run("kget").arg("s").done().expect_status(2);
+    assert!(stopped.stderr.contains("the segment is not there"), "{}", stopped.stderr);
+    wd.run("kget").args(["s", "-q", "--on-error", "skip"]).done().expect_status(1);
+    wd.run("kget").args(["s", "-q", "--on-error", "reject"]).done().expect_status(1);
     mends(&wd, "s", &all, 1..=200);
+    let gap = wd.run("kget").arg("s").done().expect_status(1);
+    assert!(gap.stderr.contains("a repair has set them aside"), "{}", gap.stderr);
     // Two in a row.
     let paths = segments(&wd, "s");
     fs::remove_file(&paths[3]).expect("removed");

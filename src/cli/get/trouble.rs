@@ -1,7 +1,7 @@
 //! What cannot be read: damage, and what retention took away. Named always, passed over only where that was asked for.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -66,13 +66,15 @@ impl Trouble {
     pub(super) fn missed(&mut self, shard: ShardId, missed: Missed, meter: &Meter) {
         self.met = true;
         let text = format!(
-            "stream {}: {shard}: missed records {} to {}: retention removed them before they were read",
+            "stream {}: {shard}: missed records {} to {}: {}",
             show(&self.stream),
             missed.from,
             missed.to - 1,
+            why_missed(missed),
         );
-        let hint = format!("kshard retention {} 7d, so that records stay longer", show(&self.stream));
-        meter.aside(|| report::say("kget", &text, Some(&hint)));
+        let longer = || format!("kshard retention {} 7d, so that records stay longer", show(&self.stream));
+        let hint = (!missed.repaired).then(longer);
+        meter.aside(|| report::say("kget", &text, hint.as_deref()));
     }
 
     /// A shard that expired as a whole with records in it that a consumer had not read.
@@ -83,6 +85,15 @@ impl Trouble {
             show(&self.stream),
         );
         meter.aside(|| report::say("kget", &text, None));
+    }
+}
+
+/// Why records are gone that had not been read.
+fn why_missed(missed: Missed) -> &'static str {
+    if missed.repaired {
+        "they were damaged, and a repair has set them aside"
+    } else {
+        "retention removed them before they were read"
     }
 }
 
@@ -99,7 +110,12 @@ fn keep(path: &Path, damage: &Damage, reason: &str) -> anyhow::Result<()> {
     }
     let len = (damage.until - damage.offset).min(KEPT_BYTES_MAX);
     let mut bytes = vec![0; len as usize];
-    let got = File::open(&damage.path)?.read_at(&mut bytes, damage.offset)?;
+    let got = match File::open(&damage.path) {
+        Ok(segment) => segment.read_at(&mut bytes, damage.offset)?,
+        // The damage may be just that.
+        Err(error) if error.kind() == ErrorKind::NotFound => 0,
+        Err(error) => return Err(error.into()),
+    };
     let rejection = Rejection {
         reason,
         number: None,

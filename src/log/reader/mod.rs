@@ -60,6 +60,26 @@ pub struct Missed {
     pub from: u64,
     /// The first index that is left.
     pub to: u64,
+    /// Damage took them, and a repair has left a gap in their place; else it was retention.
+    pub repaired: bool,
+}
+
+/// Records that are not where the reader expected them.
+#[derive(Debug)]
+enum Lost {
+    /// They were removed on purpose.
+    Missed(Missed),
+    /// A segment that must be there is not.
+    Damage(Damage),
+}
+
+impl From<Lost> for Found<'_> {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Missed(missed) => Self::Missed(missed),
+            Lost::Damage(damage) => Self::Damage(damage),
+        }
+    }
 }
 
 /// A frame of records, verified and decompressed.
@@ -134,7 +154,7 @@ pub struct Reader {
     /// again and again.
     looked: Option<(u64, u64)>,
     /// What was found missing while looking ahead, for the next read to tell.
-    passed: Option<Missed>,
+    passed: Option<Lost>,
     /// Where the segment's valid bytes end, if the next one has said so: what lies behind them was set aside.
     limit: Option<u64>,
     /// The segment's header does not hold, and nobody has been told.
@@ -226,28 +246,28 @@ impl Reader {
 
     /// What is next. After [`Found::Tail`] the caller may come again when something has changed.
     pub fn read(&mut self) -> Result<Found<'_>, Error> {
-        if let Some(missed) = self.passed.take() {
-            return Ok(Found::Missed(missed));
+        if let Some(lost) = self.passed.take() {
+            return Ok(lost.into());
         }
         if self.segment.is_none()
-            && let Some(missed) = self.reopen()?
+            && let Some(lost) = self.reopen()?
         {
-            return Ok(Found::Missed(missed));
+            return Ok(lost.into());
         }
         loop {
             if let Some(damage) = self.broken.take() {
                 return Ok(Found::Damage(damage));
             }
-            if let Some(missed) = self.check_start() {
-                return Ok(Found::Missed(missed));
+            if let Some(lost) = self.check_start()? {
+                return Ok(lost.into());
             }
             let (header, crc) = match self.head()? {
                 Head::Frame(header, crc) => (header, crc),
                 Head::Wait => return Ok(Found::Tail),
                 Head::Damage(damage) => return Ok(Found::Damage(self.go_behind(damage))),
                 Head::Over(next) => {
-                    if let Some(missed) = self.follow_to(next)? {
-                        return Ok(Found::Missed(missed));
+                    if let Some(lost) = self.follow_to(next)? {
+                        return Ok(lost.into());
                     }
                     continue;
                 }
@@ -256,7 +276,11 @@ impl Reader {
                 Kind::Records | Kind::End => {}
                 Kind::Gap if header.count > 0 => {
                     self.pass(&header);
-                    return Ok(Found::Missed(Missed { from: header.first, to: header.end() }));
+                    return Ok(Found::Missed(Missed {
+                        from: header.first,
+                        to: header.end(),
+                        repaired: true,
+                    }));
                 }
                 _ => {
                     self.pass(&header);
@@ -270,8 +294,8 @@ impl Reader {
                     Head::Wait => return Ok(Found::Tail),
                     Head::Damage(damage) => return Ok(Found::Damage(self.go_behind(damage))),
                     Head::Over(next) => {
-                        if let Some(missed) = self.follow_to(next)? {
-                            return Ok(Found::Missed(missed));
+                        if let Some(lost) = self.follow_to(next)? {
+                            return Ok(lost.into());
                         }
                         continue;
                     }

@@ -4,9 +4,9 @@ use super::super::error::Error;
 use super::super::frame::segment::SEGMENT_HEADER_BYTES;
 use super::super::frame::{FrameHeader, IndexEntry, Kind, Predecessor};
 use super::super::index::IndexReader;
-use super::super::segment::{At, Segment, Walk, list};
+use super::super::segment::{At, Segment, Walk, list, segment_name};
 use super::judge::Head;
-use super::{Damage, Missed, Reader};
+use super::{Damage, Lost, Missed, Reader};
 
 impl Reader {
     /// Goes to the frame that holds `index`, or the first behind it. If it has been removed already, the next read
@@ -145,9 +145,10 @@ impl Reader {
                     self.go_behind(damage);
                 }
                 Head::Over(next) if doubt.is_none() => {
-                    if let Some(missed) = self.follow_to(next)? {
+                    let from = self.next;
+                    if self.follow_to(next)?.is_some() {
                         // The next read says so.
-                        self.next = missed.from;
+                        self.next = from;
                         return Ok(());
                     }
                 }
@@ -163,7 +164,7 @@ impl Reader {
     }
 
     /// Opens the segment that holds the reader's place again, or the first that is left.
-    pub(super) fn reopen(&mut self) -> Result<Option<Missed>, Error> {
+    pub(super) fn reopen(&mut self) -> Result<Option<Lost>, Error> {
         let (next, offset, durable) = (self.next, self.offset, self.durable);
         if offset == 0 {
             self.seek_start()?;
@@ -176,7 +177,7 @@ impl Reader {
         if base > next {
             let base = self.enter_from(base)?;
             let before = self.segment.as_ref().and_then(|segment| segment.header.predecessor);
-            return Ok(missed(next, before, base));
+            return self.lost(next, before, base);
         }
         self.seek_index(next)?;
         self.durable = self.durable.max(durable);
@@ -185,7 +186,7 @@ impl Reader {
     }
 
     /// Goes to the segment with this base, or, if that has gone, to the first behind it.
-    pub(super) fn follow_to(&mut self, base: u64) -> Result<Option<Missed>, Error> {
+    pub(super) fn follow_to(&mut self, base: u64) -> Result<Option<Lost>, Error> {
         let from = self.next;
         let mine = self.segment.as_ref().map(|segment| segment.header.base);
         self.enter_from(base)?;
@@ -194,21 +195,40 @@ impl Reader {
         if before.map(|p| p.base) == mine {
             return Ok(None);
         }
-        Ok(missed(from, before, segment.header.base))
+        self.lost(from, before, segment.header.base)
     }
 
-    /// After a seek to an index that is not there any more: what was missed.
-    pub(super) fn check_start(&mut self) -> Option<Missed> {
-        let base = self.segment.as_ref()?.header.base;
-        let before = self.segment.as_ref()?.header.predecessor;
-        (self.offset == SEGMENT_HEADER_BYTES as u64 && self.next < base).then_some(())?;
+    /// After a seek to an index that is not there any more: what became of it.
+    pub(super) fn check_start(&mut self) -> Result<Option<Lost>, Error> {
+        let Some(Segment { header, .. }) = &self.segment else { return Ok(None) };
+        let (base, before) = (header.base, header.predecessor);
+        if self.offset != SEGMENT_HEADER_BYTES as u64 || self.next >= base {
+            return Ok(None);
+        }
         let from = self.next;
         self.next = base;
-        missed(from, before, base)
+        self.lost(from, before, base)
     }
-}
 
-fn missed(from: u64, before: Option<Predecessor>, base: u64) -> Option<Missed> {
-    // Between the end of one segment and the base of the next there may be indexes that were reserved and never used.
-    (before.is_some_and(|before| from < before.end)).then_some(Missed { from, to: base })
+    /// What became of the records from `from` to the segment with this base, which says this of the one before it.
+    fn lost(&self, from: u64, before: Option<Predecessor>, base: u64) -> Result<Option<Lost>, Error> {
+        // Between the end of one segment and the base of the next there may be indexes that were reserved and never
+        // used.
+        let Some(before) = before.filter(|before| from < before.end) else { return Ok(None) };
+        // Retention removes the oldest first: where an older segment is still there it was not retention. In this
+        // order, because it may be at work.
+        let disk = &self.log.system.disk;
+        let path = self.log.dir.join(segment_name(before.base));
+        let is_hole = !disk.exists(&path)
+            && list(&self.log)?
+                .into_iter()
+                .take_while(|&other| other < before.base)
+                .any(|older| disk.exists(&self.log.dir.join(segment_name(older))));
+        Ok(Some(if is_hole {
+            let (until, reason) = (before.bytes, "the segment is not there");
+            Lost::Damage(Damage { path, offset: 0, until, first: from, next: base, reason })
+        } else {
+            Lost::Missed(Missed { from, to: base, repaired: false })
+        }))
+    }
 }

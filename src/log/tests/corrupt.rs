@@ -59,6 +59,45 @@ fn flip(machine: &Machine, path: &Path, bit: usize) {
     machine.put(path, &bytes);
 }
 
+/// A segment that is gone from between two others was not taken by retention: it is named, from wherever one comes.
+#[test]
+fn a_segment_that_is_gone_from_the_middle_is_damage() {
+    let machine = machine();
+    let mut writer = open(&machine, ONE).unwrap();
+    for first in [0, 2, 4, 6] {
+        append(&mut writer, first..first + 2).unwrap();
+        writer.roll().unwrap();
+    }
+    sync(&mut writer).unwrap();
+    let disk = &machine.system().disk;
+    let mut early = reader(&machine);
+    early.seek_start().unwrap();
+    disk.remove(&segment_path(4)).unwrap();
+    let gone = (segment_path(4), 0, 6);
+    let got = read(&mut early).unwrap();
+    assert_eq!((got.numbers(), got.damage, got.missed), (vec![0, 1, 2, 3, 6, 7], vec![gone.clone()], vec![]));
+    for wanted in [4, 5] {
+        let mut reader = reader(&machine);
+        reader.seek_index(wanted).unwrap();
+        let got = read(&mut reader).unwrap();
+        assert_eq!((got.numbers(), got.damage, got.missed), (vec![6, 7], vec![gone.clone()], vec![]));
+    }
+    // Behind it nothing is said.
+    let mut late = reader(&machine);
+    late.seek_index(6).unwrap();
+    let got = read(&mut late).unwrap();
+    assert_eq!((got.numbers(), got.damage, got.missed), (vec![6, 7], vec![], vec![]));
+    // Retention takes the oldest first.
+    for base in [0, 2] {
+        disk.remove(&segment_path(base)).unwrap();
+    }
+    let mut overtaken = reader(&machine);
+    overtaken.seek_index(1).unwrap();
+    let got = read(&mut overtaken).unwrap();
+    let missed = Missed { from: 1, to: 6, repaired: false };
+    assert_eq!((got.numbers(), got.damage, got.missed), (vec![6, 7], vec![], vec![missed]));
+}
+
 /// Every bit of two small segments, one after the other: all records but those of the frame that was hit are read, and
 /// the damage has a segment and an offset. A writer that opens the log then drops nothing either.
 #[test]
