@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
+use super::about::{self, About};
 use super::args::StreamArg;
 use super::report::{self, HintExt};
 use super::shard::print::{self, OutputArg, Table};
-use super::shard::target::{self, About};
 use super::stream_name::quote;
 use super::value::{self, Position, about_duration, about_time, show_count, show_time};
-use crate::stream::{Consumer, Error, ShardLag, Start, Stream, Waits};
+use crate::stream::{Consumer, Error, ShardLag, Stream, Waits};
 
 /// Rates of arrival are told over the last minute.
 const WINDOW_US: i64 = 60 * 1_000_000;
@@ -50,7 +50,7 @@ pub struct Args {
 /// Lists them, or changes one.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let stream = target::open(&args.stream)?;
+    let stream = about::open(&args.stream)?;
     let path = stream.path().to_owned();
     let Some(name) = &args.name else { return all(&args, &stream).about(&path) };
     let consumer = match Consumer::open(&stream, name) {
@@ -61,7 +61,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         opened => opened.about(&path)?,
     };
     if let Some(position) = args.reset {
-        let start = start(position, stream.system().clock.now_us());
+        let start = position.start(stream.system().clock.now_us());
         consumer.reset(&stream, start).about(&path)?;
         return Ok(Outcome::Done);
     }
@@ -70,16 +70,6 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Done);
     }
     one(&args, &stream, &consumer).about(&path)
-}
-
-fn start(position: Position, now_us: i64) -> Start {
-    match position {
-        Position::TrimHorizon => Start::TrimHorizon,
-        Position::Latest => Start::Latest,
-        Position::Time(time) => Start::Time(time.resolve(now_us)),
-        Position::At(sequence) => Start::At(sequence),
-        Position::After(sequence) => Start::After(sequence),
-    }
 }
 
 /// An error of the terminal is not the stream's.

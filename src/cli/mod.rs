@@ -5,6 +5,7 @@
 //! [`value`] what can be typed in them, [`stream_name`] turns STREAM into a directory, [`input`] and [`output`] are the
 //! ends of a pipe, [`signal`] the request to finish, [`meter`] the progress shown meanwhile, [`report`] the last word.
 
+pub mod about;
 pub mod args;
 pub mod consumers;
 pub mod docs;

@@ -13,6 +13,7 @@ use anyhow::{Context, anyhow};
 
 use super::report::{self, HintExt};
 use super::value;
+use crate::record::ShardId;
 
 /// The variable under which streams given by name are looked for.
 pub const ROOT_VARIABLE: &str = "KPIPE_ROOT";
@@ -69,11 +70,23 @@ pub fn show(path: &Path) -> String {
 /// The error for a stream that is not there: with what was probably meant, or how to make it.
 pub fn unknown(path: &Path) -> anyhow::Error {
     let missing = Err::<(), _>(anyhow!("stream {}: there is no stream at {}", show(path), path.display()));
+    if has_shards(path) {
+        let file = path.join(MANIFEST);
+        let lost = Err::<(), _>(anyhow!("stream {}: {} is missing", show(path), file.display()));
+        let hint = format!("kshard repair {}", quote(&path.to_string_lossy()));
+        return lost.hint(hint).expect_err("it was made an error above");
+    }
     let hint = match did_you_mean(path) {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("kshard create {}", quote(&path.to_string_lossy())),
     };
     missing.hint(hint).expect_err("it was made an error above")
+}
+
+/// Whether there are directories of shards.
+fn has_shards(path: &Path) -> bool {
+    let is_shard = |entry: fs::DirEntry| entry.file_name().to_string_lossy().parse::<ShardId>().is_ok();
+    fs::read_dir(path).is_ok_and(|entries| entries.filter_map(Result::ok).any(is_shard))
 }
 
 /// Adds to an error what stream it is about: `stream clicks (/abs/path)`. A hint that speaks of STREAM gets its path.

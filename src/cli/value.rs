@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::record::SequenceNumber;
+use crate::stream::Start;
 
 /// The longest a name of a stream, consumer or producer may be, as in the service.
 pub const NAME_CHARS_MAX: usize = 128;
@@ -243,6 +244,19 @@ pub enum Position {
     At(SequenceNumber),
     /// The record behind this sequence number.
     After(SequenceNumber),
+}
+
+impl Position {
+    /// The place where a reader begins, as of now.
+    pub fn start(self, now_us: i64) -> Start {
+        match self {
+            Self::TrimHorizon => Start::TrimHorizon,
+            Self::Latest => Start::Latest,
+            Self::Time(time) => Start::Time(time.resolve(now_us)),
+            Self::At(sequence) => Start::At(sequence),
+            Self::After(sequence) => Start::After(sequence),
+        }
+    }
 }
 
 impl FromStr for Position {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::producer::expect_once_in_order;
 use crate::workdir::Workdir;
 
 /// Lines of a real web server's log, or of a made one where that is not there.
@@ -37,15 +38,7 @@ fn lines_go_in_and_come_out() {
     let back = wd.sh("kget four").ok();
     assert_eq!(sorted(back.text()), sorted(&log));
     // The order of each address's lines is kept.
-    let by_key = |text: &str| {
-        let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for line in text.lines() {
-            let key = line.split(' ').next().unwrap_or_default();
-            lines.entry(key.to_owned()).or_default().push(line.to_owned());
-        }
-        lines
-    };
-    assert!(by_key(back.text()) == by_key(&log));
+    expect_once_in_order(back.text(), &log);
     wd.sh("kput --create=3 spread access.log; kget spread").ok();
     assert_eq!(sorted(wd.sh("kget spread").ok().text()), sorted(&log));
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::args::GetArgs;
 use super::follow::Waiter;
 use super::trouble::Trouble;
-use super::{start, until};
+use super::until;
 use crate::cli::meter::Meter;
 use crate::cli::signal::Shutdown;
 use crate::cli::value::Position;
@@ -51,7 +51,7 @@ impl Member {
         let follow = args.follow.follow;
         let now_us = stream.system().clock.now_us();
         let from = args.range.from.unwrap_or(if follow { Position::Latest } else { Position::TrimHorizon });
-        let consumer = Consumer::open_or_create(&stream, name, start(from, now_us))?;
+        let consumer = Consumer::open_or_create(&stream, name, from.start(now_us))?;
         let waiter = follow.then(|| {
             let mut waiter = Waiter::new(&stream);
             waiter.also(consumer.dir());

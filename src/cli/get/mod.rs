@@ -22,23 +22,19 @@ pub use args::GetArgs;
 pub use page::PAGE;
 
 use super::value::Position;
-use super::{Outcome, signal, stream_name};
+use super::{Outcome, about, signal, stream_name};
 use crate::record::ShardId;
-use crate::stream::{self, Bookmark, Consumer, Start, Stream, Until};
-use crate::sys::System;
+use crate::stream::{Bookmark, Consumer, Stream, Until};
 
 /// Reads a stream as the arguments say.
 #[expect(clippy::needless_pass_by_value, reason = "what every program's run looks like")]
 pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
-    let path = args.stream.resolve()?;
     let shutdown = match args.consumer.exec {
         Some(_) => signal::install_with_children()?,
         None => signal::install()?,
     };
-    let stream = match Stream::open(&System::real(), &path) {
-        Err(stream::Error::NotFound { .. }) => return Err(stream_name::unknown(&path)),
-        opened => opened.with_context(|| stream_name::context(&path))?,
-    };
+    let stream = about::open(&args.stream)?;
+    let path = stream.path().to_owned();
     let ConsumerArgs { name, exec, commit, .. } = &args.consumer;
     let done = match (name, exec, commit) {
         (None, ..) => plain::run(&args, stream, shutdown),
@@ -64,17 +60,6 @@ fn outcome(args: &GetArgs, trouble: &trouble::Trouble, records: u64) -> Outcome 
         () if trouble.met() => Outcome::Refused,
         () if args.fail_empty && records == 0 => Outcome::Empty,
         () => Outcome::Done,
-    }
-}
-
-/// Where the read begins, as of now.
-fn start(position: Position, now_us: i64) -> Start {
-    match position {
-        Position::TrimHorizon => Start::TrimHorizon,
-        Position::Latest => Start::Latest,
-        Position::Time(time) => Start::Time(time.resolve(now_us)),
-        Position::At(sequence) => Start::At(sequence),
-        Position::After(sequence) => Start::After(sequence),
     }
 }
 

@@ -5,7 +5,7 @@ use super::emit::Emitter;
 use super::follow::Waiter;
 use super::out::Out;
 use super::trouble::Trouble;
-use super::{outcome, start, until};
+use super::{outcome, until};
 use crate::cli::Outcome;
 use crate::cli::signal::Shutdown;
 use crate::cli::value::Position;
@@ -23,7 +23,7 @@ pub(super) fn run(args: &GetArgs, stream: Stream, shutdown: &'static Shutdown) -
     let until = until(args.range.until, system_now);
     let mut emitter = Emitter::new(&stream, &args.format(), !args.no_deaggregate, args.range.limit)?;
     let mut waiter = follow.then(|| Waiter::new(&stream));
-    let mut reader = StreamReader::open(stream, start(from, system_now), until, args.order(), args.shard)?;
+    let mut reader = StreamReader::open(stream, from.start(system_now), until, args.order(), args.shard)?;
     let mut trouble = Trouble::new(&path, args.on_error());
     let mut out = Out::open(args.durable, shutdown)?;
     let meter = args.common.meter("kget", None);

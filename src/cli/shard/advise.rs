@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use serde_json::{Value, json};
 
 use super::print::{self, OutputArg, Table};
-use super::target::{self, About};
+use crate::cli::about::{self, About};
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::stream_name::quote;
 use crate::cli::value::{self, about_duration, about_size};
@@ -70,7 +70,7 @@ pub(super) fn loads(stream: &Stream, since_us: i64) -> anyhow::Result<Vec<(Shard
 /// Advises, and applies where asked.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut stream = target::open(&args.stream)?;
+    let mut stream = about::open(&args.stream)?;
     let window_us = i64::try_from(args.window.as_micros()).map_err(|_| anyhow!("the window is too long"))?;
     let now_us = stream.system().clock.now_us();
     let loads = loads(&stream, now_us.saturating_sub(window_us))?;

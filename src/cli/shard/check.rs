@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::files;
 use super::print::{self, OutputArg};
-use super::target::{self, About};
 use crate::cli::Outcome;
+use crate::cli::about::{self, About};
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::report::printable;
 use crate::cli::value::{about_size, show_count};
@@ -41,7 +41,7 @@ pub struct Args {
 /// Checks it.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let stream = target::open(&args.stream)?;
+    let stream = about::open(&args.stream)?;
     let depth = if args.quick { Depth::Headers } else { Depth::All };
     let total = files::of(&stream)?.iter().map(|(_, files)| files.bytes).sum();
     let meter = args.common.meter("kshard", Some(total));

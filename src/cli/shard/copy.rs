@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::target::{self, About};
+use crate::cli::about::{self, About};
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::value::{about_size, show_count};
 use crate::cli::{Outcome, report, signal, stream_name};
@@ -32,7 +32,7 @@ pub struct Args {
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let shutdown = signal::install()?;
-    let mut source = target::open(&args.stream)?;
+    let mut source = about::open(&args.stream)?;
     let path = stream_name::resolve(&args.to)?;
     let system = System::real();
     let to = match Stream::open(&system, &path) {

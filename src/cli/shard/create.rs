@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::target::About;
 use crate::cli::Outcome;
+use crate::cli::about::About;
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::value::{self, Term};
 use crate::stream::{

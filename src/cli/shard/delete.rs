@@ -1,7 +1,7 @@
 //! `kshard delete`.
 
-use super::target::{self, About};
 use crate::cli::Outcome;
+use crate::cli::about::{self, About};
 use crate::cli::args::{CommonArgs, StreamArg};
 
 /// Remove a stream and all that is in it
@@ -31,7 +31,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     if args.if_exists && !path.exists() {
         return Ok(Outcome::Done);
     }
-    let stream = target::open(&args.stream)?;
+    let stream = about::open(&args.stream)?;
     stream.delete(args.force).about(&path)?;
     args.common.note("kshard", &format!("deleted {}", path.display()));
     Ok(Outcome::Done)

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::files::{self, Files};
 use super::print::{self, OutputArg, Table};
-use super::target;
 use crate::cli::Outcome;
+use crate::cli::about;
 use crate::cli::args::StreamArg;
 use crate::cli::value::{about_size, about_time, show_count, show_duration, show_size, show_time};
 use crate::hash::HashRange;
@@ -31,7 +31,7 @@ pub struct Args {
 /// Prints it.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let stream = target::open(&args.stream)?;
+    let stream = about::open(&args.stream)?;
     let files = files::of(&stream)?;
     if args.output.is_json() {
         print::json(&document(&stream, &files, args.summary))?;

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::files;
 use super::print::{self, OutputArg};
-use super::target;
 use crate::cli::Outcome;
+use crate::cli::about;
 use crate::cli::args::StreamArg;
 use crate::cli::report::printable;
 use crate::cli::stream_name::{self, ROOT_VARIABLE, quote};
@@ -83,7 +83,7 @@ impl Report {
 
 /// Looks, and says what it found.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let stream = args.stream.map(|stream| target::open(&StreamArg { stream })).transpose()?;
+    let stream = args.stream.map(|stream| about::open(&StreamArg { stream })).transpose()?;
     let place = match &stream {
         Some(stream) => stream.path().to_owned(),
         None => match std::env::var_os(ROOT_VARIABLE).filter(|root| !root.is_empty()) {

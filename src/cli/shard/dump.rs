@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 
 use anyhow::Context;
 
-use super::target::{self, About};
 use super::{files, moved};
+use crate::cli::about::{self, About};
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::output::Stdout;
 use crate::cli::report::HintExt;
@@ -33,7 +33,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         return Err(anyhow::anyhow!("a dump is not for a terminal")).hint(hint);
     }
     let shutdown = signal::install()?;
-    let stream = target::open(&args.stream)?;
+    let stream = about::open(&args.stream)?;
     let total = files::of(&stream)?.iter().map(|(_, files)| files.bytes).sum();
     let meter = args.common.meter("kshard", Some(total));
     let mut out = Stdout::open(false, Some(shutdown)).context("standard output")?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::describe::{self, range_words};
 use super::print::{self, OutputArg, Table};
-use super::target;
+use crate::cli::about;
 use crate::cli::args::StreamArg;
 use crate::cli::stream_name::ROOT_VARIABLE;
 use crate::cli::value::{Time, about_time, show_time};
@@ -99,7 +99,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 fn shards(stream: &StreamArg, filter: Filter, output: OutputArg) -> anyhow::Result<()> {
-    let stream = target::open(stream)?;
+    let stream = about::open(stream)?;
     let (manifest, now) = (stream.manifest(), stream.system().clock.now_us());
     // Nothing is older than the stream: its first shards are what was open at the horizon then.
     let horizon = manifest.horizon_us(now).unwrap_or(i64::MIN).max(manifest.created_us);

@@ -6,7 +6,7 @@ use std::io::{self, BufReader, IsTerminal, Read};
 use anyhow::anyhow;
 
 use super::moved;
-use super::target::About;
+use crate::cli::about::About;
 use crate::cli::args::CommonArgs;
 use crate::cli::input::{BlockReader, Filled};
 use crate::cli::report::HintExt;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::advise::loads;
 use super::print::{self, Table};
-use super::target;
 use crate::cli::Outcome;
+use crate::cli::about;
 use crate::cli::args::StreamArg;
 use crate::cli::report::printable;
 use crate::cli::value::{self, about_duration, about_size};
@@ -58,7 +58,7 @@ const LISTED_MAX: usize = 10;
 /// Draws it.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let stream = target::open(&args.stream)?;
+    let stream = about::open(&args.stream)?;
     let now_us = stream.system().clock.now_us();
     let window_us = i64::try_from(args.window.as_micros()).unwrap_or(i64::MAX);
     let mut loads = loads(&stream, now_us.saturating_sub(window_us))?;

@@ -2,8 +2,8 @@
 
 use super::print::OutputArg;
 use super::split::children_out;
-use super::target::{self, About};
 use crate::cli::Outcome;
+use crate::cli::about::{self, About};
 use crate::cli::args::StreamArg;
 use crate::record::ShardId;
 
@@ -28,7 +28,7 @@ pub struct Args {
 /// Merges them.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut stream = target::open(&args.stream)?;
+    let mut stream = about::open(&args.stream)?;
     let path = stream.path().to_owned();
     let child = stream.merge(args.shard, args.adjacent).about(&path)?;
     children_out(&[child], args.output)?;

@@ -26,7 +26,6 @@ pub mod snapshot;
 pub mod split;
 pub mod stats;
 pub mod tags;
-pub(crate) mod target;
 pub mod trim;
 
 pub use page::PAGE;

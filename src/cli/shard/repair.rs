@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::check::line;
 use super::print;
-use super::target::About;
+use crate::cli::about::About;
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::report::printable;
 use crate::cli::{Outcome, stream_name};

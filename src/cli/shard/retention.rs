@@ -5,8 +5,8 @@ use serde_json::json;
 use super::create::{retention, retention_us};
 use super::describe;
 use super::print::{self, OutputArg};
-use super::target::{self, About};
 use crate::cli::Outcome;
+use crate::cli::about::{self, About};
 use crate::cli::args::StreamArg;
 use crate::cli::value::{self, Term, show_size};
 
@@ -45,7 +45,7 @@ fn cap(text: &str) -> Result<Cap, String> {
 /// Changes it where asked, and shows it where not.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut stream = target::open(&args.stream)?;
+    let mut stream = about::open(&args.stream)?;
     let path = stream.path().to_owned();
     if args.retention.is_some() || args.bytes.is_some() {
         stream

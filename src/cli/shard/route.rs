@@ -8,8 +8,8 @@ use anyhow::{Context, anyhow};
 use serde_json::json;
 
 use super::print::OutputArg;
-use super::target;
 use crate::cli::Outcome;
+use crate::cli::about;
 use crate::cli::args::StreamArg;
 use crate::cli::output::Stdout;
 use crate::hash::HashKey;
@@ -39,7 +39,7 @@ pub struct Args {
 /// Tells it.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let stream = target::open(&args.stream)?;
+    let stream = about::open(&args.stream)?;
     let router = Router::new(stream.manifest());
     let mut out = Stdout::open(false, None).context("standard output")?;
     let mut tell = |key: &[u8], place: &dyn Fn() -> String| -> anyhow::Result<()> {

@@ -4,8 +4,8 @@ use anyhow::anyhow;
 use serde_json::json;
 
 use super::print::{self, OutputArg};
-use super::target::{self, About};
 use crate::cli::Outcome;
+use crate::cli::about::{self, About};
 use crate::cli::args::StreamArg;
 use crate::cli::report::HintExt;
 use crate::stream::SHARDS_MAX;
@@ -34,7 +34,7 @@ pub struct Args {
 /// Scales it.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut stream = target::open(&args.stream)?;
+    let mut stream = about::open(&args.stream)?;
     let path = stream.path().to_owned();
     let before = stream.manifest().open_shards().len() as u32;
     if args.enforce_limits && (args.count > before * 2 || args.count < before.div_ceil(2)) {

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use super::target::{self, About};
 use super::{files, moved};
+use crate::cli::about::{self, About};
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::{Outcome, signal, stream_name};
 use crate::stream::transport::snapshot;
@@ -34,7 +34,7 @@ pub struct Args {
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let shutdown = signal::install()?;
-    let stream = target::open(&args.stream)?;
+    let stream = about::open(&args.stream)?;
     let to = stream_name::resolve(&args.to)?;
     let total = files::of(&stream)?.iter().map(|(_, files)| files.bytes).sum();
     let meter = args.common.meter("kshard", Some(total));

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::print::{self, OutputArg};
-use super::target::{self, About};
 use crate::cli::Outcome;
+use crate::cli::about::{self, About};
 use crate::cli::args::StreamArg;
 use crate::hash::HashKey;
 use crate::record::ShardId;
@@ -33,7 +33,7 @@ pub struct Args {
 /// Splits it.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut stream = target::open(&args.stream)?;
+    let mut stream = about::open(&args.stream)?;
     let path = stream.path().to_owned();
     let children = stream.split(args.shard, args.at).about(&path)?;
     children_out(&children, args.output)?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::print::{self, OutputArg, Table};
-use super::target::{self, About};
 use crate::cli::Outcome;
+use crate::cli::about::{self, About};
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::value::{Time, about_duration, about_size, show_count, show_time};
 use crate::stream::{Count, PUT_PAYLOAD_UNIT_BYTES, ShardStats};
@@ -35,7 +35,7 @@ pub struct Args {
 /// Counts.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let stream = target::open(&args.stream)?;
+    let stream = about::open(&args.stream)?;
     let now_us = stream.system().clock.now_us();
     // Nothing is older than the stream, and rates are over the time that there was.
     let since_us = args.since.resolve(now_us).max(stream.manifest().created_us).min(now_us);

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::print::{self, OutputArg};
-use super::target::{self, About};
 use crate::cli::Outcome;
+use crate::cli::about::{self, About};
 use crate::cli::args::StreamArg;
 use crate::cli::report::printable;
 use crate::stream::Error;
@@ -43,7 +43,7 @@ pub(super) fn tag(text: &str) -> Result<(String, String), String> {
 
 /// Changes them where asked, and shows them where not.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut stream = target::open(&args.stream)?;
+    let mut stream = about::open(&args.stream)?;
     let path = stream.path().to_owned();
     let show = args.tags.is_empty() && args.remove.is_empty();
     if !show {

@@ -18,6 +18,22 @@ pub(super) enum Head {
 }
 
 impl Reader {
+    /// What stands at the reader's place; the body of a frame that is returned holds too, where a reader needs it.
+    pub(super) fn whole_head(&mut self) -> Result<Head, Error> {
+        loop {
+            let head = self.head()?;
+            let Head::Frame(header, crc) = head else { return Ok(head) };
+            if !matches!(header.kind, Kind::Records | Kind::End) || self.has_body(&header, crc)? {
+                return Ok(head);
+            }
+            let judged = self.judge_body(&header, crc)?;
+            // Else it holds by now.
+            if !matches!(judged, Head::Frame(..)) {
+                return Ok(judged);
+            }
+        }
+    }
+
     /// What stands at the reader's place.
     pub(super) fn head(&mut self) -> Result<Head, Error> {
         if let Some(head) = self.valid_head()? {

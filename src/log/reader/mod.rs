@@ -261,8 +261,8 @@ impl Reader {
             if let Some(lost) = self.check_start()? {
                 return Ok(lost.into());
             }
-            let (header, crc) = match self.head()? {
-                Head::Frame(header, crc) => (header, crc),
+            let header = match self.whole_head()? {
+                Head::Frame(header, _) => header,
                 Head::Wait => return Ok(Found::Tail),
                 Head::Damage(damage) => return Ok(Found::Damage(self.go_behind(damage))),
                 Head::Over(next) => {
@@ -285,20 +285,6 @@ impl Reader {
                 _ => {
                     self.pass(&header);
                     continue;
-                }
-            }
-            if !self.has_body(&header, crc)? {
-                match self.judge_body(&header, crc)? {
-                    // It holds by now.
-                    Head::Frame(..) => continue,
-                    Head::Wait => return Ok(Found::Tail),
-                    Head::Damage(damage) => return Ok(Found::Damage(self.go_behind(damage))),
-                    Head::Over(next) => {
-                        if let Some(lost) = self.follow_to(next)? {
-                            return Ok(lost.into());
-                        }
-                        continue;
-                    }
                 }
             }
             if header.kind == Kind::End {
