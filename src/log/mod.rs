@@ -29,10 +29,10 @@
 //!
 //! # Locks
 //!
-//! Two slots per shard in the stream's lock table. `append` is held exclusively while a writer finds the tail, assigns
+//! Three slots per shard in the stream's lock table. `append` is held exclusively while a writer finds the tail, assigns
 //! indexes and writes; never while it waits for the disk, except to seal a segment. `live` is held shared by every
 //! open writer; whoever gets it exclusively knows that no other writer is alive, and may recover the tail or mark a
-//! clean end.
+//! clean end. `sync` is held by the one that waits for the disk on behalf of all who wait (see `sync`).
 //!
 //! # What a crash leaves, case by case
 //!
@@ -74,6 +74,7 @@ pub mod repair;
 mod rest;
 mod retain;
 mod segment;
+mod sync;
 #[cfg(test)]
 mod tests;
 pub mod verify;
@@ -85,7 +86,8 @@ pub use reader::{Damage, Found, FrameRef, Missed, Reader};
 pub use rest::{AtRest, at_rest, make_durable};
 pub use retain::{SegmentInfo, expire, segments};
 pub use segment::create_log;
-pub use writer::{Appended, Claim, SyncTicket, Writer};
+pub use sync::SyncTicket;
+pub use writer::{Appended, Claim, Writer};
 pub(crate) use writer::{append_slot, live_slot};
 
 use std::path::PathBuf;

@@ -38,13 +38,25 @@ pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     pub(crate) header: SegmentHeader,
     pub(crate) identity: Identity,
+    /// Names the file among all that this machine has had, where the file system can.
+    pub(crate) key: Option<u64>,
+    /// How long the file was when it was opened.
+    pub(crate) opened_bytes: u64,
     /// Whether a sync through this descriptor has failed. The kernel says so once: what the next one says is no answer.
     sync_failed: Mutex<bool>,
 }
 
 impl Segment {
     pub(crate) fn of(file: Arc<dyn File>, path: PathBuf, header: SegmentHeader) -> Self {
-        Self { identity: header.identity(), file, path, header, sync_failed: Mutex::new(false) }
+        let identity = header.identity();
+        Self { identity, file, path, header, key: None, opened_bytes: 0, sync_failed: Mutex::new(false) }
+    }
+
+    /// The same, written by this process, which has had it open since it was `opened_bytes` long.
+    fn writable(mut self, opened_bytes: u64) -> Self {
+        self.key = self.file.key();
+        self.opened_bytes = opened_bytes;
+        self
     }
 
     /// Opens a segment for reading even if its header does not hold: what its frames need of it is known from its
@@ -73,6 +85,11 @@ impl Segment {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         let got = file.read_at(&mut bytes, 0).doing("read", &path)?;
         match SegmentHeader::decode(&bytes[..got], log.id, base) {
+            Ok(header) if writable => {
+                // After the file was opened, so that it is at least what it was long then.
+                let opened_bytes = file.len().doing("look at", &path)?;
+                Ok(Self::of(file, path, header).writable(opened_bytes))
+            }
             Ok(header) => Ok(Self::of(file, path, header)),
             Err(InvalidSegment::Damaged) => {
                 Err(Error::Damaged { path, offset: 0, reason: "the segment's header does not hold" })
@@ -101,7 +118,7 @@ impl Segment {
                 let _ = disk.remove(&temporary);
             })
             .doing("create", &path)?;
-        Ok(Self::of(file, path, header))
+        Ok(Self::of(file, path, header).writable(0))
     }
 
     pub(crate) fn len(&self) -> Result<u64, Error> {

@@ -2,15 +2,17 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
+use std::hash::{Hash, Hasher};
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::Advice;
+use rustix::fs::{Advice, AtFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::lock::FileLocks;
 use super::{Disk, File, Locks};
@@ -154,6 +156,19 @@ impl File for RealFile {
                 other => return other.map_err(Into::into),
             }
         }
+    }
+
+    fn key(&self) -> Option<u64> {
+        let wanted = StatxFlags::INO | StatxFlags::BTIME;
+        let stat = rustix::fs::statx(&self.0, "", AtFlags::EMPTY_PATH, wanted).ok()?;
+        // An inode number comes again soon after a file was removed; with the time of its birth it is another's.
+        if !StatxFlags::from_bits_retain(stat.stx_mask).contains(wanted) {
+            return None;
+        }
+        let mut digest = Xxh3::new();
+        (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino).hash(&mut digest);
+        (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec).hash(&mut digest);
+        Some(digest.finish())
     }
 
     fn forget_cache(&self) -> io::Result<()> {

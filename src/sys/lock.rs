@@ -8,13 +8,19 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 
-use super::Locks;
+use super::{Locks, NOTE_BYTES};
+
+/// Notes lie in the file's bytes, 64 apart so that none crosses a page; locks are on byte numbers and do not mind.
+fn note_offset(number: u32) -> u64 {
+    u64::from(number) * 64
+}
 
 /// One owner of locks in a table.
 #[derive(Debug)]
@@ -69,6 +75,17 @@ impl Locks for FileLocks {
     fn unlock(&self, slot: u64) -> io::Result<()> {
         let request = Self::request(libc::F_UNLCK, slot);
         fcntl(self.file.as_fd(), FcntlArg::F_OFD_SETLK(&request)).map(drop).map_err(Into::into)
+    }
+
+    fn write_note(&self, number: u32, note: &[u8; NOTE_BYTES]) -> io::Result<()> {
+        self.file.write_all_at(note, note_offset(number))
+    }
+
+    fn read_note(&self, number: u32) -> io::Result<[u8; NOTE_BYTES]> {
+        let mut note = [0; NOTE_BYTES];
+        // A note that is not there, or not whole, is one that does not hold.
+        let _ = self.file.read_at(&mut note, note_offset(number))?;
+        Ok(note)
     }
 
     fn inherit(&self, on: bool) -> io::Result<()> {

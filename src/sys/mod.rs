@@ -133,6 +133,12 @@ pub trait File: Send + Sync {
     /// Returns when all that was written to the file before the call, by any process, is on the disk.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// A number for the file that no other file has had on this machine since it started, or `None` where the file
+    /// system cannot tell.
+    fn key(&self) -> Option<u64> {
+        None
+    }
+
     /// Asks that the next reads come from the device and not from memory.
     fn forget_cache(&self) -> io::Result<()>;
 
@@ -146,6 +152,9 @@ pub trait File: Send + Sync {
     }
 }
 
+/// Bytes of a note in a lock table.
+pub const NOTE_BYTES: usize = 48;
+
 /// Shared and exclusive locks on numbers: one table for a whole stream, so that a thousand shards need one open file.
 ///
 /// Locks belong to the value returned by [`Disk::locks`] and end with it, or with the process.
@@ -158,6 +167,13 @@ pub trait Locks: Send + Sync {
 
     /// Gives the lock back.
     fn unlock(&self, slot: u64) -> io::Result<()>;
+
+    /// Leaves a few bytes under a number, where every owner can read them. They are never synced, and may be torn or
+    /// gone.
+    fn write_note(&self, number: u32, note: &[u8; NOTE_BYTES]) -> io::Result<()>;
+
+    /// The bytes that were left last under a number; zeros where there are none.
+    fn read_note(&self, number: u32) -> io::Result<[u8; NOTE_BYTES]>;
 
     /// Whether programs that are started from now on hold the locks as well, for as long as they live.
     fn inherit(&self, _on: bool) -> io::Result<()> {

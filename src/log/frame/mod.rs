@@ -33,12 +33,14 @@ mod bytes;
 pub mod columns;
 pub mod control;
 pub mod entry;
+pub mod note;
 pub mod segment;
 
 use bytes::{Block, Fields, Put};
 pub use columns::{Batch, BatchView, Column, Draft, Fresh, Stored};
 pub use control::{Child, EndOfShard, ProducerState};
 pub use entry::IndexEntry;
+pub use note::{NOTE_BYTES, SyncNote};
 pub use segment::{Fate, Predecessor, SegmentHeader};
 
 /// Bytes of a frame header.

@@ -301,11 +301,12 @@ fn what_is_kept_of_a_condemned_segment_is_on_the_disk() {
         let (mut a, mut b) = (open(&machine, ONE).unwrap(), open(&machine, ONE).unwrap());
         append(&mut a, 0..3).unwrap();
         sync(&mut a).unwrap();
-        let ticket = a.full_ticket();
+        // B has not waited for anything yet, so it cannot take A's word for all of it.
+        let ticket = b.full_ticket();
         failing_sync(&machine, 1);
         let failure = ticket.wait().unwrap_err();
         append(&mut b, 3..6).unwrap();
-        a.condemn(&ticket, failure);
+        b.condemn(&ticket, failure);
         append(&mut b, 6..9).unwrap();
         sync(&mut b).unwrap();
         machine.crash(seed);

@@ -3,7 +3,8 @@
 use super::super::error::{Doing, Error};
 use super::super::frame::{Fate, Kind};
 use super::super::recover::{Ending, Tail, whole};
-use super::{SyncTicket, Writer};
+use super::super::sync::SyncTicket;
+use super::Writer;
 
 impl Writer {
     /// Takes a segment out of use after a sync of it failed, for every process. Returns the error to report.

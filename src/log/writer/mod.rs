@@ -18,9 +18,10 @@ use super::frame::{
 use super::index::{IndexWriter, is_indexed};
 use super::recover::Tail;
 use super::segment::{Segment, control_frame};
+use super::sync::SyncTicket;
 use super::{LogDir, Roll};
 use crate::hash::HashRange;
-use crate::sys::{Disk, Locks};
+use crate::sys::Locks;
 
 /// What an append did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,28 +30,6 @@ pub struct Appended {
     pub first: u64,
     /// The arrival time that all of them got.
     pub arrival_us: i64,
-}
-
-/// A wait for the disk that can be done on another thread, outside every lock.
-#[derive(Clone)]
-pub struct SyncTicket {
-    disk: Arc<dyn Disk>,
-    segment: Arc<Segment>,
-    /// The index below which everything is durable once the wait has succeeded.
-    through: u64,
-}
-
-impl SyncTicket {
-    /// Waits until all that the ticket stands for is on the disk.
-    ///
-    /// An error is final: what was not acknowledged before it may never be. The writer must be told
-    /// ([`Writer::condemn`]).
-    pub fn wait(&self) -> Result<(), Error> {
-        self.segment.sync(&*self.disk).inspect_err(|_| {
-            // At once, before the writer comes to it with the lock: nobody must believe a later sync.
-            let _ = self.disk.create(&self.segment.mark());
-        })
-    }
 }
 
 /// The answer to a claim.
@@ -75,6 +54,8 @@ pub struct Writer {
     producers: Option<Producers>,
     /// The highest index that this process has written, plus one.
     written: u64,
+    /// Bytes of the segment that a wait of this process has found durable.
+    synced_bytes: u64,
     live: bool,
 }
 
@@ -268,12 +249,22 @@ impl Writer {
     }
 
     fn ticket_through(&self, through: u64) -> SyncTicket {
-        SyncTicket { disk: Arc::clone(&self.log.system.disk), segment: Arc::clone(&self.segment), through }
+        SyncTicket {
+            disk: Arc::clone(&self.log.system.disk),
+            locks: Arc::clone(&self.locks),
+            segment: Arc::clone(&self.segment),
+            boot: self.log.system.clock.boot_id(),
+            through,
+            bytes: self.synced_bytes..self.tail.offset,
+        }
     }
 
     /// Notes that a ticket's wait has succeeded. Later frames tell it to every reader.
     pub fn synced(&mut self, ticket: &SyncTicket) {
         self.tail.durable = self.tail.durable.max(ticket.through.min(self.tail.next));
+        if Arc::ptr_eq(&ticket.segment, &self.segment) {
+            self.synced_bytes = self.synced_bytes.max(ticket.bytes.end);
+        }
     }
 
     /// The index below which everything is known to be durable.
@@ -310,8 +301,9 @@ impl Writer {
         }
     }
 
-    /// Marks a clean end if this is the last writer alive, so that the next one need not look for a crash. The mark is
-    /// as durable as the next sync makes it. The writer must not append afterwards.
+    /// Marks a clean end if this is the last writer alive, so that the next one need not look for a crash. Whoever has
+    /// waited for the disk does so before: the mark then tells of all before it that it is durable. The mark itself need
+    /// not be, for without it the next writer looks. The writer must not append afterwards.
     pub fn pause(&mut self) -> Result<(), Error> {
         let live = live_slot(self.log.id.shard);
         let outcome = self.locked(|writer| {
@@ -333,6 +325,10 @@ impl Writer {
         self.catch_up()?;
         if self.tail.last == Some(Kind::Pause) {
             return Ok(());
+        }
+        let ticket = self.full_ticket();
+        if ticket.is_done() {
+            self.synced(&ticket);
         }
         let boot = self.log.system.clock.boot_id();
         self.write_control(Kind::Pause, &encode_pause(boot))

@@ -48,6 +48,7 @@ impl Writer {
             segment: Arc::new(segment),
             index: None,
             written: 0,
+            synced_bytes: 0,
             tail,
             producers: None,
             live: true,
@@ -145,6 +146,7 @@ impl Writer {
         let lost = segment.header.predecessor.is_some_and(|p| p.base == left && p.end < self.written);
         let path = self.segment.path.clone();
         self.written = 0;
+        self.synced_bytes = 0;
         self.tail = Tail::start(&segment.header);
         self.tail.arrival_us = self.tail.arrival_us.max(arrival_us);
         self.segment = Arc::new(segment);

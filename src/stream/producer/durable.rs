@@ -125,22 +125,18 @@ impl Producer {
         Some(self.stream.sequence(info, ack.index, ack.arrival_us))
     }
 
-    /// Writes all, marks a clean end where this was the last writer, and returns when everything is durable (or at
-    /// once, for [`Sync::None`]).
+    /// Writes all, returns when everything is durable (or at once, for [`Sync::None`]), and marks a clean end where this
+    /// was the last writer: behind the wait, so that the mark says of all before it that it is on the disk.
     pub fn finish(&mut self) -> Result<(), Error> {
         self.flush()?;
-        for slot in &mut self.slots {
-            if let Some(writer) = &mut slot.writer {
-                writer.pause().in_shard(slot.shard)?;
-                slot.dirty = true;
-            }
-        }
         if self.sync != Sync::None {
             self.begin_sync()?;
             self.collect(true)?;
         }
         for slot in &mut self.slots {
-            slot.writer = None;
+            if let Some(mut writer) = slot.writer.take() {
+                writer.pause().in_shard(slot.shard)?;
+            }
         }
         Ok(())
     }

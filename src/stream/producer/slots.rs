@@ -191,13 +191,13 @@ impl Producer {
         let oldest = self.slots.iter_mut().filter(|slot| slot.writer.is_some()).min_by_key(|slot| slot.used);
         let Some(slot) = oldest else { return Ok(()) };
         let Some(mut writer) = slot.writer.take() else { return Ok(()) };
-        writer.pause()?;
         if slot.dirty && self.sync != Sync::None {
             let ticket = writer.full_ticket();
             ticket.wait().map_err(|failure| writer.condemn(&ticket, failure))?;
+            writer.synced(&ticket);
             slot.dirty = false;
         }
-        Ok(())
+        writer.pause()
     }
 
     /// Learns the shards anew after one has ended, and sends what was gathered for it to its children.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::inode::{Change, Inode, Random};
 use super::{Machine, State, due, stopped};
-use crate::sys::{File, Locks};
+use crate::sys::{File, Locks, NOTE_BYTES};
 
 /// An open file.
 pub(super) struct Handle {
@@ -99,6 +99,10 @@ impl File for Handle {
         })
     }
 
+    fn key(&self) -> Option<u64> {
+        Some(self.inode)
+    }
+
     fn forget_cache(&self) -> io::Result<()> {
         self.with(|state, number| {
             let inode = inode(state, number)?;
@@ -137,6 +141,15 @@ impl Locks for Owner {
         holders.retain(|&(owner, _)| owner != self.number);
         holders.push((self.number, exclusive));
         Ok(true)
+    }
+
+    fn write_note(&self, number: u32, note: &[u8; NOTE_BYTES]) -> io::Result<()> {
+        self.machine.state().notes.insert((self.path.clone(), number), *note);
+        Ok(())
+    }
+
+    fn read_note(&self, number: u32) -> io::Result<[u8; NOTE_BYTES]> {
+        Ok(self.machine.state().notes.get(&(self.path.clone(), number)).copied().unwrap_or([0; NOTE_BYTES]))
     }
 
     fn unlock(&self, slot: u64) -> io::Result<()> {

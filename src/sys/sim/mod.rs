@@ -30,7 +30,7 @@ use handle::{Handle, Owner};
 pub(crate) use inode::Random;
 use inode::{Entry, Inode, NameChange};
 
-use super::{Clock, Disk, File, Locks, System};
+use super::{Clock, Disk, File, Locks, NOTE_BYTES, System};
 
 /// What is to go wrong, and when.
 #[derive(Default)]
@@ -70,6 +70,8 @@ struct State {
     durable_names: BTreeMap<PathBuf, Entry>,
     name_changes: Vec<NameChange>,
     locks: BTreeMap<(PathBuf, u64), Vec<(u64, bool)>>,
+    /// They outlive a power loss here: whoever believes one after it is wrong.
+    notes: BTreeMap<(PathBuf, u32), [u8; NOTE_BYTES]>,
     numbers: u64,
     boot: u64,
     now_us: i64,
@@ -152,6 +154,7 @@ impl Machine {
             names,
             name_changes: Vec::new(),
             locks: BTreeMap::new(),
+            notes: BTreeMap::new(),
             numbers: 0,
             boot: 1,
             now_us: 1_700_000_000_000_000,

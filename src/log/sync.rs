@@ -1,0 +1,153 @@
+//! Waiting for the disk: whoever is told that its bytes are durable may acknowledge them, and processes that wait at
+//! the same time share one sync (promise 7).
+//!
+//! A shard has three more lock slots for it. Whoever gets `leader` syncs for all that has been written by then and
+//! leaves a note in the lock table; the others wait for the leader to have done so and read the note. They wait on one of
+//! two slots that the leader holds meanwhile, in turns: on the one of this sync, while those who were woken by the
+//! sync before it may still be on their way through the other. Nobody holds any of them while it waits for the append
+//! lock.
+//!
+//! # When another's sync counts
+//!
+//! The kernel tells of a failed write to every descriptor that was open when it failed, once, and to none that was
+//! opened later. A process that syncs can therefore speak only for bytes that were written while it had the file open:
+//! its note says `from..through`, the file's length when it was opened and the end of the whole frames when the sync
+//! began. A process whose bytes
+//! are not all in there syncs for itself. A sync that fails is marked before the slot is given back, so that no later
+//! one is believed (promise 8).
+//!
+//! A note holds for one file under one boot: what a copy of the directory brings along says nothing.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::error::{Doing, Error};
+use super::frame::SyncNote;
+use super::segment::{At, Segment, Walk};
+use crate::sys::{Disk, Locks};
+
+/// A wait for the disk that can be done on another thread, outside the append lock.
+#[derive(Clone)]
+pub struct SyncTicket {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) locks: Arc<dyn Locks>,
+    pub(super) segment: Arc<Segment>,
+    pub(super) boot: u64,
+    /// The index below which everything is durable once the wait has succeeded.
+    pub(super) through: u64,
+    /// The bytes of the segment that the wait is for. All before them is known to be durable.
+    pub(super) bytes: Range<u64>,
+}
+
+/// Much shorter than a sync, much longer than a leader takes from being one to being at work.
+const PAUSE: Duration = Duration::from_micros(20);
+
+/// Who syncs for all. A region of its own, behind those of the other slots.
+pub(crate) fn leader_slot(shard: u32) -> u64 {
+    (2 << 33) + u64::from(shard)
+}
+
+/// Held by the leader during the sync of this turn.
+fn turn_slot(shard: u32, turn: u64) -> u64 {
+    ((3 + turn % 2) << 33) + u64::from(shard)
+}
+
+impl SyncTicket {
+    /// Waits until all that the ticket stands for is on the disk.
+    ///
+    /// An error is final: what was not acknowledged before it may never be. The writer must be told
+    /// ([`Writer::condemn`](super::Writer::condemn)).
+    pub fn wait(&self) -> Result<(), Error> {
+        let Some(file) = self.segment.key else { return self.sync() };
+        let shard = self.segment.header.log.shard;
+        let locking = |result: std::io::Result<()>| result.doing("lock", &self.segment.path);
+        loop {
+            let note = self.note(file);
+            if self.is_covered(note) {
+                return self.check_mark();
+            }
+            if self.locks.try_lock(leader_slot(shard), true).doing("lock", &self.segment.path)? {
+                return self.lead(file, shard);
+            }
+            // Shared, so that all who wait go on at once.
+            let turn = turn_slot(shard, note.map_or(0, |note| note.turn.wrapping_add(1)));
+            locking(self.locks.lock(turn, false))?;
+            locking(self.locks.unlock(turn))?;
+            if self.note(file) == note {
+                // The leader is not at work yet.
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+
+    /// Whether others have waited for all of it already.
+    pub(super) fn is_done(&self) -> bool {
+        let note = self.segment.key.and_then(|file| self.note(file));
+        self.is_covered(note) && self.check_mark().is_ok()
+    }
+
+    /// Syncs for all who wait, and gives the lead back.
+    fn lead(&self, file: u64, shard: u32) -> Result<(), Error> {
+        let doing = |result: std::io::Result<()>| result.doing("lock", &self.segment.path);
+        let note = self.note(file);
+        if self.is_covered(note) {
+            doing(self.locks.unlock(leader_slot(shard)))?;
+            return self.check_mark();
+        }
+        let turn = note.map_or(0, |note| note.turn.wrapping_add(1));
+        let slot = turn_slot(shard, turn);
+        let outcome = doing(self.locks.lock(slot, true)).and_then(|()| self.sync_for_all(file, turn));
+        // The lead first: of those who are woken by the other slot, one wants it at once.
+        let unlocked = self.locks.unlock(leader_slot(shard)).and(self.locks.unlock(slot));
+        outcome.and(doing(unlocked))
+    }
+
+    fn sync_for_all(&self, file: u64, turn: u64) -> Result<(), Error> {
+        // Those who were woken together with this process are about to write.
+        thread::yield_now();
+        let through = self.whole_frames();
+        self.sync()?;
+        let note = SyncNote { file, boot: self.boot, from: self.segment.opened_bytes, through, turn };
+        // Without it the others sync for themselves.
+        let _ = self.locks.write_note(self.segment.header.log.shard, &note.encode(&self.segment.identity));
+        Ok(())
+    }
+
+    /// Where the whole frames end that are there now. A half frame does not count: if its write fails it is cut off, and
+    /// other bytes come in its place. A whole one stays where it has been seen (see `Writer::write`).
+    fn whole_frames(&self) -> u64 {
+        let mut end = self.bytes.end;
+        let Ok(len) = self.segment.len() else { return end };
+        let mut walk = Walk::new(&self.segment, len);
+        while let Ok(At::Frame(header, _)) = walk.at(end) {
+            end += header.frame_bytes();
+        }
+        end
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.segment.sync(&*self.disk).inspect_err(|_| {
+            // At once, before the writer comes to it with the append lock: nobody must believe a later sync.
+            let _ = self.disk.create(&self.segment.mark());
+        })
+    }
+
+    fn note(&self, file: u64) -> Option<SyncNote> {
+        let bytes = self.locks.read_note(self.segment.header.log.shard).ok()?;
+        SyncNote::decode(&bytes, &self.segment.identity)
+            .filter(|note| note.file == file && note.boot == self.boot)
+    }
+
+    fn is_covered(&self, note: Option<SyncNote>) -> bool {
+        note.is_some_and(|note| note.from <= self.bytes.start && self.bytes.end <= note.through)
+    }
+
+    fn check_mark(&self) -> Result<(), Error> {
+        if self.segment.is_condemned(&*self.disk) {
+            return Err(Error::Condemned { path: self.segment.path.clone(), source: None });
+        }
+        Ok(())
+    }
+}
