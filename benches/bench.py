@@ -6,16 +6,15 @@ the page cache; before each timed run the disk has nothing left to write. What a
 """
 import argparse
 import contextlib
-import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
 
 ARGS = argparse.ArgumentParser()
@@ -36,16 +35,14 @@ def wanted(name):
     return not words or any(word in name for word in words)
 
 
-def row(name, figure, must, aim, note=""):
-    verdict = ""
-    if must is not None:
-        better = (lambda a, b: a <= b) if not isinstance(must, tuple) else (lambda a, b: a >= b)
-        limit, goal = (must, aim) if not isinstance(must, tuple) else (must[0], aim[0] if aim else None)
-        verdict = "aim" if goal is not None and better(figure, goal) else "must" if better(figure, limit) else "MISSED"
-        want = f"must {limit}" + (f", aim {goal}" if goal is not None else "")
-    else:
-        want = ""
-    line = f"{name:<66} {figure:>9.2f}  {want:<20} {verdict:<7} {note}"
+def row(name, figure, must, aim=None, note="", more_is_better=False):
+    """Prints a figure and how it stands to what it must be and what it aims at; `None` where nothing is asked."""
+    def reaches(limit):
+        return limit is not None and (figure >= limit if more_is_better else figure <= limit)
+
+    verdict = "" if must is None and aim is None else "aim" if reaches(aim) else "must" if must is None or reaches(must) else "MISSED"
+    want = ", ".join(f"{word} {limit:g}" for word, limit in (("must", must), ("aim", aim)) if limit is not None)
+    line = f"{name:<74} {figure:>9.2f}  {want:<20} {verdict:<7} {note}"
     print(line, flush=True)
     ROWS.append(line)
 
@@ -167,7 +164,7 @@ def writers_row():
         fresh("s")()
         many.append(16 * count / timed("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do kput s --sync every < few & done; wait"))
     figure = statistics.median(many) / statistics.median(one)
-    row(name, figure, (2.5,), (3.0,), f"({statistics.median(many):.0f}/s against {statistics.median(one):.0f}/s, each synced)")
+    row(name, figure, 2.5, 3.0, f"({statistics.median(many):.0f}/s against {statistics.median(one):.0f}/s, each synced)", more_is_better=True)
 
 
 def kget_row():
@@ -184,24 +181,26 @@ def latency_row():
     if not wanted(name):
         return
     fresh("s")()
-    reader = subprocess.Popen(["kget", "s", "-f"], stdout=subprocess.PIPE, bufsize=0)
+    # A record's arrival timestamp is when it was appended, to the microsecond; what is read is compared with the clock
+    # as it comes out of the pipe.
+    reader = subprocess.Popen(["kget", "s", "-f", "--template", "{epoch}\\n"], stdout=subprocess.PIPE, bufsize=0)
     writer = subprocess.Popen(["kput", "s", "--sync", "none"], stdin=subprocess.PIPE, bufsize=0)
     time.sleep(1)
     took = []
     for i in range(2200):
-        begin = time.perf_counter()
         os.write(writer.stdin.fileno(), b"%d\n" % i)
-        os.read(reader.stdout.fileno(), 100)
+        appended = os.read(reader.stdout.fileno(), 100)
+        arrived = time.time()
         if i >= 200:
-            took.append((time.perf_counter() - begin) * 1000)
+            took.append((arrived - float(appended)) * 1e6)
         time.sleep(0.002)
     writer.stdin.close()
     writer.wait()
     reader.kill()
     reader.wait()
     took.sort()
-    row(name, took[len(took) * 99 // 100], 2.0, None, "(2000 lines, both pipes and this script included)")
-    row("  the same, p50 us", took[len(took) // 2] * 1000, 1e9, 100.0)
+    row(name, took[len(took) * 99 // 100] / 1000, 2.0, None, "(2000 records, 2 ms apart, this script's own wake-up included)")
+    row("  the same, p50 us", took[len(took) // 2], None, 100.0)
 
 
 def free_port():
@@ -230,20 +229,46 @@ def server(command, port):
 
 
 def kput_rate(count, sync):
-    rates = []
-    for _ in range(args.pairs):
-        fresh("s")()
-        rates.append(count / timed(f"cat part | kput s --sync {sync}"))
-    return statistics.median(rates)
+    fresh("s")()
+    return count / timed(f"cat part | kput s --sync {sync}")
 
 
-def redis_row():
+def peer_row(name, count, sync, must, aim, theirs, who=""):
+    """Records a second, kput against a peer, in turns. `theirs` runs the peer once and returns its rate, or raises."""
+    sh(f"head -n {count} lines > part")
+    a, b = [], []
+    for turn in range(args.pairs + 1):
+        try:
+            peer = theirs()
+        except (RuntimeError, subprocess.CalledProcessError) as error:
+            print(f"{name}: left out: {error}")
+            return
+        ours = kput_rate(count, sync)
+        if turn:
+            a.append(ours)
+            b.append(peer)
+    ours, peer = statistics.median(a), statistics.median(b)
+    single = [x / y for x, y in zip(a, b)]
+    note = f"({min(single):.1f}..{max(single):.1f}; {ours:.0f}/s against {peer:.0f}/s{who})"
+    row(name, ours / peer, must, aim, note, more_is_better=True)
+
+
+def client(script, *arguments):
+    """What a client in Python printed: a rate."""
+    pathlib.Path("client.py").write_text(script)
+    done = subprocess.run([sys.executable, "client.py", *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"its client failed: {' '.join(done.stderr.strip().splitlines()[-1:])}")
+    return float(done.stdout)
+
+
+def redis_rows():
     for sync, mode, label in [("none", "no", "neither syncs"), ("8MiB,50ms", "always", "both sync before they acknowledge")]:
         name = f"records/s, kput / Redis XADD pipelined ({label})"
         if not wanted(name):
             continue
         if not shutil.which("redis-server"):
-            print(f"{name}: no redis-server here")
+            print(f"{name}: left out: no redis-server here")
             continue
         count = 1_000_000
         sh(f"head -n {count} lines > part")
@@ -251,64 +276,46 @@ def redis_row():
             for line in lines:
                 line = line.rstrip(b"\n")
                 out.write(b"*5\r\n$4\r\nXADD\r\n$1\r\ns\r\n$1\r\n*\r\n$1\r\nd\r\n$%d\r\n%s\r\n" % (len(line), line))
-        rates = []
-        for _ in range(args.pairs):
+
+        def redis():
             port = free_port()
             shutil.rmtree("redis", ignore_errors=True)
             os.mkdir("redis")
             options = ["--dir", "redis", "--save", "", "--appendonly", "no" if mode == "no" else "yes", "--appendfsync", mode]
             with server(["redis-server", "--port", str(port), "--bind", "127.0.0.1", *options], port):
-                rates.append(count / timed(f"redis-cli -p {port} --pipe < xadd"))
-        ours, theirs = kput_rate(count, sync), statistics.median(rates)
-        row(name, ours / theirs, (8.0,), (20.0,), f"({ours:.0f}/s against {theirs:.0f}/s)")
+                return count / timed(f"redis-cli -p {port} --pipe < xadd")
+
+        peer_row(name, count, sync, 8.0, 20.0, redis)
 
 
-NATS = """
-import asyncio, sys, time, nats
-async def main(port, count):
-    client = await nats.connect(f"nats://127.0.0.1:{port}")
-    stream = client.jetstream(publish_async_max_pending=4000)
-    await stream.add_stream(name="s", subjects=["s"])
-    lines = open("part", "rb").read().splitlines()[:count]
-    begin = time.perf_counter()
-    pending = []
-    for line in lines:
-        pending.append(await stream.publish_async("s", line))
-        if len(pending) == 1000:
-            await asyncio.gather(*pending)
-            pending = []
-    await asyncio.gather(*pending)
-    print(count / (time.perf_counter() - begin))
-    await client.close()
-asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))
-"""
+def nats_rows():
+    for mode, label in [("async", "each acknowledged, 500 in flight"), ("fast", "acknowledged in batches")]:
+        name = f"records/s, kput --sync none / JetStream, {label} (both page cache)"
+        if not wanted(name):
+            continue
+        if not (shutil.which("nats-server") and shutil.which("nats")):
+            print(f"{name}: left out: no nats-server or no nats here")
+            continue
+        version = subprocess.run(["nats-server", "--version"], capture_output=True, text=True).stdout.split()[-1]
 
+        def jetstream():
+            port = free_port()
+            shutil.rmtree("jetstream", ignore_errors=True)
+            count = 500_000
+            command = ["nats", "-s", f"nats://127.0.0.1:{port}", "bench", "js", "pub", mode, "bench", "--create", "--storage", "file",
+                       "--size", "100", "--msgs", str(count), "--no-progress", "--maxbytes", "4GB"]
+            with server(["nats-server", "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", "jetstream"], port):
+                done = subprocess.run(command, capture_output=True, text=True)
+            rate = re.search(r"([\d,]+) msgs/sec", done.stdout + done.stderr)
+            if not rate:
+                raise RuntimeError(f"its client failed: {' '.join(done.stderr.strip().splitlines()[-1:])}")
+            return float(rate[1].replace(",", ""))
 
-def nats_row():
-    name = "records/s, kput --sync none / JetStream acknowledged (page cache)"
-    if not wanted(name):
-        return
-    if not shutil.which("nats-server"):
-        print(f"{name}: no nats-server here")
-        return
-    pathlib.Path("nats_put.py").write_text(NATS)
-    sh("head -n 1000000 lines > part")
-    rates = []
-    for _ in range(args.pairs):
-        port = free_port()
-        shutil.rmtree("jetstream", ignore_errors=True)
-        with server(["nats-server", "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", "jetstream"], port):
-            done = subprocess.run([sys.executable, "nats_put.py", str(port), "100000"], capture_output=True, text=True)
-            if done.returncode:
-                print(f"{name}: the client failed: {done.stderr.strip().splitlines()[-1:]}")
-                return
-            rates.append(float(done.stdout))
-    ours, theirs = kput_rate(1_000_000, "none"), statistics.median(rates)
-    row(name, ours / theirs, (40.0,), (100.0,), f"({ours:.0f}/s against {theirs:.0f}/s of nats-py)")
+        peer_row(name, 1_000_000, "none", 40.0, 100.0, jetstream, f" of its own client in Go, server {version}")
 
 
 KINESALITE = """
-import sys, time, boto3, botocore.config
+import sys, time, boto3
 port, count = int(sys.argv[1]), int(sys.argv[2])
 client = boto3.client("kinesis", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
                       aws_access_key_id="x", aws_secret_access_key="x")
@@ -325,50 +332,42 @@ print(count / (time.perf_counter() - begin))
 
 
 def kinesalite_row():
-    name = "records/s, kput --sync none / kinesalite PutRecords of 500"
+    name = "records/s, kput --sync none / kinesalite PutRecords of 500 (neither syncs)"
     if not wanted(name):
         return
     main = WORK / "node_modules/kinesalite/cli.js"
     if not main.exists():
-        print(f"{name}: no kinesalite here")
+        print(f"{name}: left out: no kinesalite here")
         return
-    pathlib.Path("kinesalite_put.py").write_text(KINESALITE)
-    sh("head -n 1000000 lines > part")
-    rates = []
-    for _ in range(args.pairs):
+
+    def kinesalite():
         port = free_port()
-        command = ["node", str(main), "--port", str(port), "--createStreamMs", "1", "--shardLimit", "10"]
-        with server(command, port):
-            done = subprocess.run([sys.executable, "kinesalite_put.py", str(port), "50000"], capture_output=True, text=True)
-            if done.returncode:
-                print(f"{name}: the client failed: {done.stderr.strip().splitlines()[-1:]}")
-                return
-            rates.append(float(done.stdout))
-    ours, theirs = kput_rate(1_000_000, "none"), statistics.median(rates)
-    row(name, ours / theirs, (300.0,), (800.0,), f"({ours:.0f}/s against {theirs:.0f}/s of boto3)")
+        with server(["node", str(main), "--port", str(port), "--createStreamMs", "1", "--shardLimit", "10"], port):
+            return client(KINESALITE, port, 50_000)
+
+    peer_row(name, 1_000_000, "none", 300.0, 800.0, kinesalite, " of boto3")
 
 
 def s2_row():
-    name = "records/s, kput default sync / s2-lite append, local disk"
+    name = "records/s, kput default sync / s2-lite append, local disk (both sync)"
     if not wanted(name):
         return
     if not shutil.which("s2"):
-        print(f"{name}: no s2 here (cargo install s2-cli brings it; it takes a quarter of an hour)")
+        print(f"{name}: left out: no s2 here")
         return
     count = 200_000
-    sh(f"head -n {count} lines > part")
-    rates = []
-    for _ in range(args.pairs):
+
+    def s2():
         port = free_port()
-        shutil.rmtree("s2", ignore_errors=True)
-        os.mkdir("s2")
-        where = {"S2_ACCOUNT_ENDPOINT": f"http://127.0.0.1:{port}", "S2_BASIN_ENDPOINT": f"http://127.0.0.1:{port}", "S2_ACCESS_TOKEN": "x"}
-        with server(["s2", "lite", "--local-root", "s2", "--port", str(port)], port):
-            os.environ.update(where)
+        shutil.rmtree("s2-data", ignore_errors=True)
+        os.mkdir("s2-data")
+        where = f"http://127.0.0.1:{port}"
+        os.environ.update({"S2_ACCOUNT_ENDPOINT": where, "S2_BASIN_ENDPOINT": where, "S2_ACCESS_TOKEN": "x"})
+        with server(["s2", "lite", "--local-root", "s2-data", "--port", str(port)], port):
             sh("s2 create-basin bench-basin && s2 create-stream s2://bench-basin/s", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            rates.append(count / timed("s2 append s2://bench-basin/s < part"))
-    ours, theirs = kput_rate(count, "8MiB,50ms"), statistics.median(rates)
-    row(name, ours / theirs, (1.0,), (1.0,), f"({ours:.0f}/s against {theirs:.0f}/s)")
+            return count / timed("s2 append s2://bench-basin/s < part")
+
+    peer_row(name, count, "8MiB,50ms", 1.0, None, s2)
 
 
 def peak_mib(command):
@@ -390,9 +389,9 @@ def memory_rows():
     for shards in (1, 16, 1000):
         fresh("s", shards=shards)()
         mib = peak_mib(f"{sys.executable} peak.py kput s --sync none --key user.id < lines")
-        row(f"memory of kput, JSON path, {shards} shards, MiB", mib, limit, None)
+        row(f"memory of kput, JSON path, {shards} shards, MiB", mib, limit)
         mib = peak_mib(f"{sys.executable} peak.py kget s --order arrival < /dev/null")
-        row(f"memory of kget --order arrival, {shards} shards, MiB", mib, limit, None)
+        row(f"memory of kget --order arrival, {shards} shards, MiB", mib, limit)
 
 
 def open_row():
@@ -405,7 +404,7 @@ def open_row():
     took = sorted(timed("kshard describe s -o json") * 1000 for _ in range(11))
     row(name, took[5], 50.0, None, f"({segments} segments)")
     took = sorted(timed("kget s --limit 1") * 1000 for _ in range(11))
-    row("kget --limit 1 of the same, ms", took[5], 50.0, None)
+    row("kget --limit 1 of the same, ms", took[5], 50.0)
 
 
 def small_rows():
@@ -422,7 +421,7 @@ def small_rows():
         row(name, statistics.median(a) / statistics.median(b), 3.0, 2.0)
     if wanted("size"):
         for program in ("kput", "kget", "kshard"):
-            row(f"size of {program}, MB", os.path.getsize(pathlib.Path(args.bin) / program) / 1e6, 4.0, None)
+            row(f"size of {program}, MB", os.path.getsize(pathlib.Path(args.bin) / program) / 1e6, 4.0)
 
 
 print(f"# {os.cpu_count()} cores, {args.pairs} pairs each; load at the start {os.getloadavg()[0]:.1f}")
@@ -433,8 +432,8 @@ durable_row()
 writers_row()
 kget_row()
 latency_row()
-redis_row()
-nats_row()
+redis_rows()
+nats_rows()
 kinesalite_row()
 s2_row()
 open_row()

@@ -1,12 +1,14 @@
 #!/bin/sh
 # Ratios of kpipe against what one would otherwise run, each pair measured in turns in one run.
 #
-#   make bench                 all of it: about 1.2 GB of input, 6 GB of free disk, half an hour
+#   make bench                 all of it: 4 GB of input and streams, half an hour; the first time it also brings the peers
 #   make bench ONLY=kput,kget  rows whose name has one of these words
 #   make bench PAIRS=9         more turns than 5
+#   make bench PEERS=no        brings no peer that is not here
 #
-# Peers are installed from registries where they are missing (redis-server and nats-server with apt as root, Python
-# clients into a virtual environment, kinesalite with npm); what cannot be had is said, and its row left out.
+# Peers come from the registries, into the bench's own directory where that can be: a client by pip, kinesalite by npm,
+# nats-server and nats by go, s2 by cargo (a quarter of an hour on two cores, once), redis-server by apt. What cannot be had is
+# said, and its row left out.
 set -eu
 cd "$(dirname "$0")/.."
 cargo build --release --locked --bin kput --bin kget --bin kshard
@@ -15,23 +17,52 @@ bin=$(cd "$target/release" && pwd)
 work=${BENCH_DIR:-$target/bench}
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
-if [ ! -x "$work/venv/bin/python" ] && [ "${PEERS:-yes}" = yes ]; then
-    python3 -m venv "$work/venv" && "$work/venv/bin/pip" -q install nats-py boto3 ||
-        echo 'bench: the Python clients of the peers cannot be installed: their rows are left out'
+PATH="$work/peers/bin:$PATH"
+
+# wanted WORD...: whether a row with one of these words will be run.
+wanted() {
+    [ "${PEERS:-yes}" = yes ] || return 1
+    [ -n "${ONLY:-}" ] || return 0
+    for word; do
+        case ",$ONLY," in *",$word,"*) return 0 ;; esac
+    done
+    return 1
+}
+
+left_out() { echo "bench: $1 cannot be had: its row is left out"; }
+
+if wanted records redis Redis && ! command -v redis-server >/dev/null; then
+    # Debian starts it as a service; a policy that says no keeps it from running, and what runs already is not touched.
+    policy=/usr/sbin/policy-rc.d
+    if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f "$policy"' EXIT
+        { apt-get update -q && apt-get install -qy --no-install-recommends redis-server; } >/dev/null 2>&1 || :
+        rm -f "$policy"
+        trap - EXIT
+    fi
+    command -v redis-server >/dev/null || left_out redis-server
+fi
+for module in github.com/nats-io/nats-server/v2 github.com/nats-io/natscli/nats; do
+    name=${module#github.com/nats-io/}
+    name=${name%/v2}
+    if wanted records nats JetStream && ! command -v "${name#natscli/}" >/dev/null; then
+        GOBIN="$work/peers/bin" go install "$module@latest" >/dev/null 2>&1 || left_out "${name#natscli/}"
+    fi
+done
+if wanted records s2 s2-lite && ! command -v s2 >/dev/null; then
+    echo 'bench: building s2, which takes a while'
+    CARGO_TARGET_DIR="$work/peers/target" cargo install --quiet --locked --root "$work/peers" s2-cli >/dev/null 2>&1 ||
+        left_out s2
+fi
+if wanted records kinesalite && [ ! -d "$work/node_modules/kinesalite" ]; then
+    (cd "$work" && npm install --silent --no-fund --no-audit kinesalite >/dev/null 2>&1) || left_out kinesalite
 fi
 python=python3
-[ ! -x "$work/venv/bin/python" ] || python="$work/venv/bin/python"
-if [ "${PEERS:-yes}" = yes ] && [ "$(id -u)" = 0 ]; then
-    for peer in redis-server nats-server; do
-        command -v "$peer" >/dev/null || apt-get install -qy --no-install-recommends "$peer" >/dev/null 2>&1 || {
-            apt-get update -q >/dev/null 2>&1 &&
-                apt-get install -qy --no-install-recommends "$peer" >/dev/null 2>&1
-        } || echo "bench: $peer cannot be installed: its row is left out"
-        # What apt starts as a service is of no use here and takes the port.
-        pkill -x "$peer" 2>/dev/null || :
-    done
-    [ -d "$work/node_modules/kinesalite" ] ||
-        (cd "$work" && npm install --silent --no-fund --no-audit kinesalite >/dev/null 2>&1) ||
-        echo 'bench: kinesalite cannot be installed: its row is left out'
+if wanted records kinesalite && [ ! -x "$work/venv/bin/python" ]; then
+    { python3 -m venv "$work/venv" && "$work/venv/bin/pip" -q install boto3; } ||
+        left_out 'the Python client of kinesalite'
 fi
+[ ! -x "$work/venv/bin/python" ] || python="$work/venv/bin/python"
 exec "$python" benches/bench.py --bin "$bin" --work "$work" --only "${ONLY:-}" --pairs "${PAIRS:-5}"
