@@ -1,12 +1,14 @@
 //! Taking records: each to the shard of its key, most of them only gathered.
 
+use std::thread;
+
 use super::super::error::Error;
 use super::acks::Acks;
 use super::limits::Limits;
 use super::slots::{JOINT, Which};
 use super::{Producer, Sync};
 use crate::hash::HashKey;
-use crate::log::{Draft, Fresh};
+use crate::log::{Codec, Draft, Fresh};
 use crate::record::Records;
 
 /// A record without a key goes with its neighbours to one shard, in pieces of at least this many bytes where there is
@@ -198,9 +200,9 @@ impl Producer {
                     continue;
                 }
             }
-            let draft = Draft::joined(piece, lengths, JOINT, self.codec, None);
-            let bytes = draft.frame_bytes();
-            match self.append(i, &[draft])? {
+            let drafts = drafts(piece, lengths, self.codec);
+            let bytes = drafts.iter().map(Draft::frame_bytes).sum();
+            match self.append(i, &drafts)? {
                 Some(appended) => {
                     let shard = self.slots[i].shard;
                     if let Some(acks) = &mut self.acks {
@@ -312,6 +314,26 @@ impl Producer {
         let mut over = over;
         (0..records.len()).filter(|i| over(i)).collect()
     }
+}
+
+/// Compressing takes longer than all else together: a piece of at least this many bytes is halved, and the halves
+/// compressed side by side. Much less would not be worth a thread, and compress worse.
+const HALVED_BYTES: usize = 64 << 10;
+
+/// The frames of a piece.
+fn drafts<'a>(piece: &'a [u8], lengths: &[u32], codec: Codec) -> Vec<Draft<'a>> {
+    let whole = |piece, lengths| Draft::joined(piece, lengths, JOINT, codec, None);
+    if codec == Codec::None || piece.len() < HALVED_BYTES || lengths.len() < 2 {
+        return vec![whole(piece, lengths)];
+    }
+    let count = lengths.len() / 2;
+    let bytes = lengths[..count].iter().map(|&len| len as usize + 1).sum();
+    let (front, back) = piece.split_at(bytes);
+    let (first, last) = thread::scope(|scope| {
+        let thread = scope.spawn(|| whole(back, &lengths[count..]));
+        (whole(front, &lengths[..count]), thread.join())
+    });
+    vec![first, last.unwrap_or_else(|panic| std::panic::resume_unwind(panic))]
 }
 
 /// One decoded record, as a batch takes it.
