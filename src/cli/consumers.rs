@@ -79,10 +79,27 @@ fn printed(result: anyhow::Result<()>) -> Result<(), Error> {
 
 fn all(args: &Args, stream: &Stream) -> Result<Outcome, Error> {
     let mut table = Table::new(&["CONSUMER", ">SHARDS", ">DONE", ">WORKERS", ">BEHIND", ">AGE", "COMMITTED"]);
-    let (mut documents, mut worst_us) = (Vec::new(), 0);
+    let (mut documents, mut worst_us, mut unreadable) = (Vec::new(), 0, false);
     for name in Consumer::list(stream)? {
-        let consumer = Consumer::open(stream, &name)?;
-        let lags = consumer.lag(stream, &consumer.state()?, WINDOW_US)?;
+        let found =
+            Consumer::open(stream, &name).and_then(|consumer| Ok((consumer.state()?, consumer)));
+        let (state, consumer) = match found {
+            // Deleted meanwhile.
+            Err(Error::NoConsumer { .. }) => continue,
+            // One that cannot be read does not hide the others.
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                let (line, hint) = (report::line(&error), report::hint(&error));
+                report::say("kshard", &format!("consumer {}: {line}", report::printable(&name)), hint.as_deref());
+                documents.push(json!({"ConsumerName": &name, "Error": line}));
+                let blank = std::iter::repeat_n("-".to_owned(), 5);
+                table.row([name].into_iter().chain(blank).chain(["UNREADABLE".to_owned()]));
+                unreadable = true;
+                continue;
+            }
+            Ok(found) => found,
+        };
+        let lags = consumer.lag(stream, &state, WINDOW_US)?;
         let mut pids: Vec<u32> = lags.iter().filter_map(|lag| lag.pid).collect();
         pids.sort_unstable();
         pids.dedup();
@@ -115,7 +132,7 @@ fn all(args: &Args, stream: &Stream) -> Result<Outcome, Error> {
     } else {
         printed(print::text(&table.render()))?;
     }
-    Ok(verdict(args, worst_us))
+    Ok(if unreadable { Outcome::Refused } else { verdict(args, worst_us) })
 }
 
 fn one(args: &Args, stream: &Stream, consumer: &Consumer) -> Result<Outcome, Error> {

@@ -86,7 +86,7 @@ fn of_stream(error: &(dyn Error + 'static)) -> Option<String> {
     match error.downcast_ref()? {
         Error::NotFound { path } => hint(&stream_name::unknown(path)),
         Error::Exists { path } => Some(on("describe", path)),
-        Error::Manifest { path, .. } => path.parent().map(|stream| on("repair", stream)),
+        Error::Manifest { path, .. } => of_file(path),
         Error::Newer { .. } => Some(NEWER.to_owned()),
         Error::NetworkFileSystem { .. } => {
             Some(format!("a local disk, or {}=1 if only this machine uses it", crate::sys::fs::ALLOW_NETWORK))
@@ -96,6 +96,22 @@ fn of_stream(error: &(dyn Error + 'static)) -> Option<String> {
         Error::InUse(_) => Some("kshard delete --force STREAM".to_owned()),
         _ => None,
     }
+}
+
+/// What helps where a file of a stream is damaged: a manifest is made anew from what it is about, a consumer's places
+/// cannot be.
+fn of_file(path: &std::path::Path) -> Option<String> {
+    let quoted = |path: &std::path::Path| stream_name::quote(&path.to_string_lossy());
+    let (dir, name) = (path.parent()?, path.file_name()?);
+    if name == crate::stream::MANIFEST_NAME {
+        return Some(format!("kshard repair {}", quoted(dir)));
+    }
+    let consumers = dir.parent()?;
+    let stream = consumers.parent()?;
+    (name == "state.json" && consumers.file_name()? == crate::stream::CONSUMERS_NAME).then(|| {
+        let consumer = quoted(std::path::Path::new(dir.file_name().unwrap_or_default()));
+        format!("kshard consumers {} {consumer} --reset trim-horizon", quoted(stream))
+    })
 }
 
 fn of_log(error: &(dyn Error + 'static)) -> Option<String> {

@@ -52,6 +52,17 @@ struct Heartbeat {
     failover_us: i64,
 }
 
+/// The process of a worker whose lock somebody holds: it, or a command that it left behind.
+pub(super) fn holder(system: &System, path: &Path) -> Option<u32> {
+    if !is_held(system, path) {
+        return None;
+    }
+    let heartbeat = system.disk.read(path, 4 * BEAT_BYTES).ok();
+    // It is overwritten in place, and may not be whole for a moment.
+    let heartbeat = heartbeat.and_then(|bytes| serde_json::from_slice::<Heartbeat>(&bytes).ok());
+    Some(heartbeat.map_or(0, |heartbeat| heartbeat.worker.pid))
+}
+
 /// Whether somebody holds the lock of a worker's file.
 pub(super) fn is_held(system: &System, path: &Path) -> bool {
     // Opened only where it is: opening makes it.

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::check::{Problem, REJECTS_NAME};
+use super::check::{CONSUMERS_NAME, Problem, REJECTS_NAME};
+use super::consumer::Consumer;
 use super::error::{Error, InShard};
 use super::manifest::{Manifest, Reshard, ShardInfo};
 use super::{Stream, rebuild};
@@ -44,7 +45,39 @@ pub fn repair(
     if stream.manifest().pending.is_none() {
         ends(&mut stream, dry_run, on)?;
     }
+    consumers(&stream, &keep, dry_run, on)?;
     Ok((stream, keep, left))
+}
+
+/// Makes directories, each within the one before.
+fn make_dirs(system: &System, dirs: &[&Path]) -> Result<(), Error> {
+    for dir in dirs.iter().filter(|dir| !system.disk.exists(dir)) {
+        let failed = |source| Error::Io { doing: "create", path: dir.to_path_buf(), source };
+        system.disk.create_dir(dir).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Sets aside the places of consumers that cannot be read. There is nothing to make them of anew.
+fn consumers(
+    stream: &Stream,
+    keep: &Path,
+    dry_run: bool,
+    on: &mut dyn FnMut(&Stream, &Problem),
+) -> Result<(), Error> {
+    for name in Consumer::list(stream)? {
+        let consumer = Consumer::open(stream, &name)?;
+        let Err(Error::Manifest { path, reason }) = consumer.state() else { continue };
+        let text = format!("{reason}; it is set aside: consumer {name} begins anew");
+        on(stream, &Problem::Stream { severity: Severity::Damage, shard: None, path, text });
+        if !dry_run {
+            let (rejects, all) = (stream.path.join(REJECTS_NAME), keep.join(CONSUMERS_NAME));
+            let dir = all.join(&name);
+            make_dirs(&stream.system, &[&rejects, keep, &all, &dir])?;
+            consumer.set_aside(&dir)?;
+        }
+    }
+    Ok(())
 }
 
 fn lost_shard(stream: &Stream, info: &ShardInfo) -> Problem {
@@ -89,17 +122,9 @@ fn open(
     }
     let disk = &system.disk;
     if let Ok(bytes) = disk.read(&file, 256 << 20) {
-        let io = |doing, at: &Path| {
-            let path = at.to_owned();
-            move |source| Error::Io { doing, path, source }
-        };
-        for dir in [keep.parent().unwrap_or(path), keep] {
-            if !disk.exists(dir) {
-                disk.create_dir(dir).map_err(io("create", dir))?;
-            }
-        }
-        let kept = keep.join("manifest.json");
-        disk.replace(&kept, &bytes).map_err(io("write", &kept))?;
+        make_dirs(system, &[keep.parent().unwrap_or(path), keep])?;
+        let path = keep.join("manifest.json");
+        disk.replace(&path, &bytes).map_err(|source| Error::Io { doing: "write", path, source })?;
     }
     stream.write_manifest()?;
     Ok(stream)

@@ -339,3 +339,42 @@ fn the_end_of_a_shard() {
     assert_eq!(got.lines().len(), all.lines().count() + 1);
     wd.run("kshard").args(["repair", "s"]).ok().expect_stdout("");
 }
+
+/// A consumer whose places were damaged could not be listed, reset, deleted or repaired, and hid all the others.
+#[test]
+fn damaged_places_of_a_consumer() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "s", 1);
+    source.put(0, &["a", "b"]);
+    for name in ["good", "bad", "worse"] {
+        wd.run("kget").args(["s", "--consumer", name]).ok();
+    }
+    let damage = |name: &str| poke(&wd.join(format!("s/consumers/{name}/state.json")), 90, |b| b[0] ^= 1, 1);
+    damage("bad");
+    damage("worse");
+    check(&wd, "s").expect_status(1);
+    let list = wd.run("kshard").args(["consumers", "s"]).done().expect_status(1);
+    for line in list.lines().iter().skip(1) {
+        assert_eq!(line.ends_with("UNREADABLE"), !line.starts_with("good"), "{}", list.text());
+    }
+    assert_eq!(list.lines().len(), 4);
+    let here = wd.join("s");
+    let hint = format!("try: kshard consumers {} bad --reset trim-horizon\n", here.display());
+    wd.run("kshard").args(["consumers", "s", "bad"]).fails().expect_stderr_has(&hint);
+    wd.run("kget").args(["s", "--consumer", "bad"]).fails().expect_stderr_has(&hint);
+    wd.run("kshard").args(["consumers", "s", "bad", "--reset", "trim-horizon"]).ok();
+    wd.run("kget").args(["s", "--consumer", "bad"]).expect_stdout("a\nb\n");
+    wd.run("kshard").args(["consumers", "s", "worse", "--delete"]).ok();
+    wd.run("kshard").args(["consumers", "s"]).ok();
+    check(&wd, "s").expect_status(0);
+
+    damage("good");
+    let dry = wd.run("kshard").args(["repair", "s", "--dry-run"]).ok();
+    assert!(dry.text().contains("consumer good begins anew"), "{}", dry.text());
+    check(&wd, "s").expect_status(1);
+    wd.run("kshard").args(["repair", "s"]).ok();
+    check(&wd, "s").expect_status(0);
+    let kept = fs::read_dir(here.join("rejects")).expect("kept").next().expect("kept").expect("kept").path();
+    assert!(kept.join("consumers/good/state.json").is_file() && kept.join("note.txt").is_file());
+    wd.run("kget").args(["s", "--consumer", "good"]).expect_stdout("a\nb\n");
+}
