@@ -81,8 +81,7 @@ fn all(args: &Args, stream: &Stream) -> Result<Outcome, Error> {
     let mut table = Table::new(&["CONSUMER", ">SHARDS", ">DONE", ">WORKERS", ">BEHIND", ">AGE", "COMMITTED"]);
     let (mut documents, mut worst_us, mut unreadable) = (Vec::new(), 0, false);
     for name in Consumer::list(stream)? {
-        let found =
-            Consumer::open(stream, &name).and_then(|consumer| Ok((consumer.state()?, consumer)));
+        let found = Consumer::open(stream, &name).and_then(|consumer| Ok((consumer.state()?, consumer)));
         let (state, consumer) = match found {
             // Deleted meanwhile.
             Err(Error::NoConsumer { .. }) => continue,
@@ -90,7 +89,11 @@ fn all(args: &Args, stream: &Stream) -> Result<Outcome, Error> {
             Err(error) => {
                 let error = anyhow::Error::new(error);
                 let (line, hint) = (report::line(&error), report::hint(&error));
-                report::say("kshard", &format!("consumer {}: {line}", report::printable(&name)), hint.as_deref());
+                report::say(
+                    "kshard",
+                    &format!("consumer {}: {line}", report::printable(&name)),
+                    hint.as_deref(),
+                );
                 documents.push(json!({"ConsumerName": &name, "Error": line}));
                 let blank = std::iter::repeat_n("-".to_owned(), 5);
                 table.row([name].into_iter().chain(blank).chain(["UNREADABLE".to_owned()]));
@@ -229,6 +232,7 @@ fn document(lag: &ShardLag) -> Value {
     put("OwnerPid", json!(lag.pid));
     put("LeaseCounter", json!(lag.state.counter));
     put("RecordsCommitted", json!(lag.state.records));
+    put("BytesCommitted", json!(lag.state.bytes));
     put("RecordsBehind", json!(lag.records));
     put("MillisBehindLatest", json!(lag.age_us / 1000));
     put("RecordsInPerSecond", json!(lag.rate_in));

@@ -80,6 +80,9 @@ pub struct ShardState {
     pub counter: u64,
     /// How many records were committed in all.
     pub records: u64,
+    /// How many bytes of data these had; those that a program before this count committed are not in it.
+    #[serde(default)]
+    pub bytes: u64,
     /// When the checkpoint last moved, microseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub committed_us: Option<i64>,
@@ -119,6 +122,9 @@ pub struct Reservation {
     pub to: Checkpoint,
     /// How many records it covers.
     pub records: u64,
+    /// How many bytes of data these have.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// A command that failed.
@@ -141,6 +147,7 @@ impl ShardState {
             owner: None,
             counter: 0,
             records: 0,
+            bytes: 0,
             committed_us: None,
             samples: Vec::new(),
             reserved: None,
@@ -150,9 +157,10 @@ impl ShardState {
     }
 
     /// Moves the checkpoint.
-    pub(super) fn advance(&mut self, to: Checkpoint, records: u64, now_us: i64) {
+    pub(super) fn advance(&mut self, to: Checkpoint, records: u64, bytes: u64, now_us: i64) {
         self.checkpoint = to;
         self.records += records;
+        self.bytes = self.bytes.saturating_add(bytes);
         self.committed_us = Some(now_us);
         self.failure = None;
         if self.samples.last().is_none_or(|last| now_us - last.at_us >= SAMPLE_US) {
@@ -472,7 +480,7 @@ impl Consumer {
                     (Some(known), Some(reserved)) if reserved.token == bookmark.token => {
                         known.reserved = None;
                         known.bookmark = Some(bookmark.token);
-                        known.advance(reserved.to, reserved.records, now);
+                        known.advance(reserved.to, reserved.records, reserved.bytes, now);
                     }
                     _ => return Err(Error::StaleBookmark { shard: ShardId(shard) }),
                 }

@@ -92,6 +92,8 @@ pub struct Progress {
     pub to: Checkpoint,
     /// How many records that is beyond the last.
     pub records: u64,
+    /// How many bytes of data they have.
+    pub bytes: u64,
 }
 
 /// One process that reads for a consumer.
@@ -364,7 +366,7 @@ impl Worker {
                 let counter = self.leases.get(&step.shard).copied();
                 match counter.and_then(|counter| held(state, &self.id, step.shard, counter)) {
                     Some(known) if step.to >= known.checkpoint => {
-                        known.advance(step.to, step.records, now);
+                        known.advance(step.to, step.records, step.bytes, now);
                         if step.to.is_end() {
                             known.owner = None;
                             self.leases.remove(&step.shard);
@@ -412,13 +414,13 @@ impl Worker {
                 shards: Vec::new(),
                 records: 0,
             };
-            for &Progress { shard, to, records } in progress {
+            for &Progress { shard, to, records, bytes } in progress {
                 let counter = self.leases.remove(&shard);
                 let Some(known) = counter.and_then(|counter| held(state, &self.id, shard, counter)) else {
                     return Err(Error::StaleBookmark { shard });
                 };
                 known.owner = None;
-                known.reserved = Some(Reservation { token, until_us, to, records });
+                known.reserved = Some(Reservation { token, until_us, to, records, bytes });
                 bookmark.shards.push(shard.0);
                 bookmark.records += records;
             }

@@ -57,7 +57,7 @@ pub use lease::{Assignment, FAILOVER_DEFAULT, Progress, Worker};
 pub use manifest::{Closed, Compression, MANIFEST_NAME, Manifest, NewShard, Reshard, ShardInfo};
 pub use reader::{Delivery, Order, Polled, Start, StreamReader, Until};
 pub use router::Router;
-pub use stats::{Count, Extent, Load, PUT_PAYLOAD_UNIT_BYTES, ShardStats, extents};
+pub use stats::{Count, Extent, Load, Outgoing, PUT_PAYLOAD_UNIT_BYTES, ShardStats, extents};
 pub use trim::Freed;
 
 use crate::hash::HashRange;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Stream;
+use super::consumer::Consumer;
 use super::cursor::{Place, ShardCursor, Step};
 use super::error::{Error, InShard};
 use super::manifest::ShardInfo;
@@ -87,7 +88,37 @@ pub struct ShardStats {
     pub damages: u64,
 }
 
+/// What named consumers have read. A plain reader leaves no trace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Consumers.
+    pub consumers: u64,
+    /// Consumers whose places cannot be read.
+    pub unreadable: u64,
+    /// Records that they have committed.
+    pub records: u64,
+    /// Bytes of the data of these records.
+    pub bytes: u64,
+}
+
 impl Stream {
+    /// Sums what named consumers have committed since each was made, or began anew.
+    pub fn outgoing(&self) -> Result<Outgoing, Error> {
+        let mut sum = Outgoing::default();
+        for name in Consumer::list(self)? {
+            sum.consumers += 1;
+            let Ok(state) = Consumer::open(self, &name).and_then(|consumer| consumer.state()) else {
+                sum.unreadable += 1;
+                continue;
+            };
+            for shard in state.shards.values() {
+                sum.records += shard.records;
+                sum.bytes += shard.bytes;
+            }
+        }
+        Ok(sum)
+    }
+
     /// Counts what is there, and reads what arrived since `since_us` to count it exactly.
     pub fn stats(&self, shard: &ShardInfo, since_us: i64) -> Result<ShardStats, Error> {
         let now_us = self.system.clock.now_us();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kpipe::hash::HashRange;
+use kpipe::log::frame::crc32c;
 use kpipe::stream::{Manifest, NewShard, NewStream, Reshard, Stream};
 use kpipe::sys::clock::RealClock;
 use kpipe::sys::fs::RealDisk;
@@ -294,13 +295,43 @@ fn stats_count_and_meter() {
     let found = ask(&wd, "stats s");
     assert_eq!(found["IncomingRecords"], 1001);
     assert_eq!(found["Metered"]["PutPayloadUnits"], 1003);
-    assert_eq!(found["Metered"]["OutgoingGiB"], Value::Null);
+    assert_eq!(found["Metered"]["OutgoingGiB"], 0.0);
     let stored: u64 =
         found["Shards"].as_array().expect("a list").iter().filter_map(|s| s["StoredRecords"].as_u64()).sum();
     assert_eq!(stored, 1001);
     assert_eq!(ask(&wd, "stats s --since now")["IncomingRecords"], 0);
     let page = wd.sh("kshard stats s").ok();
-    assert!(page.text().contains("not known"), "{}", page.text());
+    assert!(page.text().contains("plain reads are not counted"), "{}", page.text());
+}
+
+/// What went out was never told, although consumers write down what they have taken: by a pipe, by a command, by a
+/// bookmark, and up to the middle of a frame.
+#[test]
+fn stats_count_what_consumers_took() {
+    let wd = Workdir::new();
+    wd.sh("kshard create -q s; printf '12345\n123\n' | kput -q s; printf '1234567\n' | kput -q s").ok();
+    let out = || ask(&wd, "stats s")["Metered"]["OutgoingBytes"].as_u64().expect("a number");
+    wd.sh("kget s").ok();
+    assert_eq!(out(), 0, "a plain read leaves no trace");
+    wd.sh("kget s --consumer pipe -n 1 -o json").ok();
+    assert_eq!(out(), 5);
+    wd.sh("kget s --consumer pipe").ok();
+    assert_eq!(out(), 15);
+    wd.sh("kget s --consumer command --exec 'cat >/dev/null'").ok();
+    assert_eq!(out(), 30);
+    wd.sh("kget s --consumer marked --bookmark mark").ok();
+    assert_eq!(out(), 30);
+    wd.sh("kget s --consumer marked --commit mark").ok();
+    assert_eq!(out(), 45);
+    // What was written before bytes were counted can still be read.
+    let state = wd.read("s/consumers/pipe/state.json");
+    let body: String =
+        state.lines().skip(1).filter(|line| !line.contains("\"bytes\"")).map(|l| format!("{l}\n")).collect();
+    let head = format!("{{\"kpipe\":\"consumer\",\"version\":1,\"crc32c\":{}}}\n", crc32c(body.as_bytes()));
+    wd.write("s/consumers/pipe/state.json", head + &body);
+    assert_eq!(out(), 30);
+    wd.sh("echo 1 | kput -q s; kget s --consumer pipe").expect_stdout("1\n");
+    assert_eq!(out(), 31);
 }
 
 /// Loads of the last second decide; what one run did the next one leaves alone.
