@@ -209,6 +209,7 @@ impl Stream {
             records,
             bytes: (sample.bytes as f64 * scale) as u64,
             keys: sample.keys,
+            unkeyed: sample.unkeyed,
             window_us: (self.system.clock.now_us() - since_us.max(shard.created_us)).max(1),
         })
     }
@@ -230,6 +231,8 @@ pub struct Load {
     pub bytes: u64,
     /// Hash keys of the sample, each with its records and bytes in the sample.
     pub keys: BTreeMap<HashKey, (u64, u64)>,
+    /// Records and bytes of the sample that have no key, and could be in any shard.
+    pub unkeyed: (u64, u64),
     /// How long the window is for this shard, microseconds: it may be younger than what was asked for.
     pub window_us: i64,
 }
@@ -251,6 +254,7 @@ struct Sample {
     records: u64,
     bytes: u64,
     keys: BTreeMap<HashKey, (u64, u64)>,
+    unkeyed: (u64, u64),
 }
 
 impl Sample {
@@ -266,12 +270,12 @@ impl Sample {
                     self.bytes += bytes;
                     let hash =
                         record.explicit_hash.or_else(|| record.key.map(|key| HashKey::of(key.as_bytes())));
-                    // Without a key a record can go to any shard: no split moves it.
-                    if let Some(hash) = hash.filter(|hash| range.contains(*hash)) {
-                        let (n, b) = self.keys.entry(hash).or_default();
-                        *n += 1;
-                        *b += bytes;
-                    }
+                    let (n, b) = match hash {
+                        Some(hash) if range.contains(hash) => self.keys.entry(hash).or_default(),
+                        _ => &mut self.unkeyed,
+                    };
+                    *n += 1;
+                    *b += bytes;
                 }
                 Ok(())
             })?;

@@ -364,6 +364,31 @@ fn advise_splits_what_is_hot_and_does_it_once() {
     assert_eq!(open_shards(&wd, "s"), open);
 }
 
+/// kput stores records without keys unless told otherwise: advise knew no help for them, said in one breath that a shard
+/// was hot and that nothing was to do, and its line for pasting lost the options that it had been given.
+#[test]
+fn advise_splits_what_is_hot_without_keys() {
+    let wd = Workdir::new();
+    let system = System { disk: Arc::new(RealDisk), clock: Arc::new(Ago(600 * 1_000_000)) };
+    let new = NewStream { shards: 1, ..NewStream::default() };
+    drop(Stream::create(&system, &wd.join("s"), &new).expect("a stream"));
+    wd.sh("seq 300 | kput -q s").ok();
+    let page = wd.sh("kshard advise s --window 1m --target-records 2 --min-shards 2").ok();
+    let again = "To do it, kshard advise s --window 1m --target-records 2 --min-shards 2 --apply, or:";
+    assert!(page.text().contains("hot: split in 3") && page.text().contains(again), "{}", page.text());
+    wd.sh("kshard advise -q s --window 1m --target-records 2 --apply >/dev/null").ok();
+    assert_eq!(open_shards(&wd, "s").len(), 3);
+    // One key that is hot is not nothing.
+    drop(Stream::create(&system, &wd.join("t"), &new).expect("a stream"));
+    wd.sh("yes k | head -n 300 | kput -q t --key-regex '^(k)$'").ok();
+    let page = wd.sh("kshard advise t --window 1m --target-records 2").ok();
+    assert!(
+        page.text().contains("one key brings") && !page.text().contains("Nothing to do"),
+        "{}",
+        page.text()
+    );
+}
+
 #[test]
 fn advise_merges_what_is_cold() {
     let wd = Workdir::new();
