@@ -16,6 +16,9 @@ pub enum Error {
         /// The resolved path.
         path: PathBuf,
     },
+    /// It was there when it was opened.
+    #[error("the stream was deleted")]
+    Deleted,
     /// There is something already.
     #[error("{} exists already", path.display())]
     Exists {

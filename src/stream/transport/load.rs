@@ -43,7 +43,7 @@ pub fn load(
         match (head, &streams) {
             (Head::Manifest { bytes }, None) => {
                 let bytes = input.small(bytes)?;
-                let from = manifest(system, &building.place, &bytes)?;
+                let from = manifest(system, building.dir(), &bytes)?;
                 let to = building.stream(from.clone(), !same_id)?;
                 moved.shards = from.shards.len() as u64;
                 let from = Stream { system: system.clone(), path: to.path.clone(), manifest: from };
@@ -88,7 +88,7 @@ pub fn load(
                 to.write_manifest()?;
                 verify(to)?;
                 let to = to.clone();
-                building.finish(&to)?;
+                building.complete(&to)?;
                 return Ok(moved);
             }
             _ => return Err(Error::Invalid(format!("{INPUT} has its parts in the wrong order"))),

@@ -22,7 +22,7 @@ pub fn snapshot(stream: &Stream, to: &Path, as_new: bool, on: OnProgress<'_>) ->
         building.consumer(name, state)?;
         moved.consumers += 1;
     }
-    building.finish(&copy)?;
+    building.complete(&copy)?;
     Ok(moved)
 }
 
