@@ -287,6 +287,41 @@ fn a_stream_in_use_is_deleted_by_force_only() {
     wd.sh("kshard delete -q s; ls -A").expect_stdout("");
 }
 
+/// A writer went on acknowledging records into files that had no name any more, and exited 0.
+#[test]
+fn a_writer_to_a_stream_that_was_deleted_fails() {
+    let wd = Workdir::new();
+    let gone = |wd: &Workdir| format!("stream s ({}): the stream was deleted\n", wd.join("s").display());
+    for again in [false, true] {
+        wd.sh("kshard create -q s --shards 2").ok();
+        let mut kput = wd.run("kput").args(["s", "--ack", "-q"]).spawn();
+        let mut idle = wd.run("kput").args(["s", "-q", "--ack"]).stdin("x\n").spawn();
+        idle.read_until("\n");
+        kput.type_in("a\nb\n");
+        kput.read_until("\n");
+        kput.read_until("\n");
+        wd.sh("kshard delete s").fails().expect_stderr_has("a program is writing to");
+        wd.sh("kshard delete -q --force s").ok();
+        if again {
+            // Another of that name is none of theirs.
+            wd.sh("kshard create -q s").ok();
+        }
+        kput.type_in("c\nd\n");
+        kput.wait().expect_status(2).expect_stdout("").expect_stderr_has(&gone(&wd));
+        idle.type_in("y\n");
+        idle.wait().expect_status(2).expect_stderr_has(&gone(&wd));
+        wd.sh("ls -A").expect_stdout(if again { "s\n" } else { "" });
+    }
+    wd.sh("kget s").expect_stdout("");
+    // One that is damaged goes as well.
+    let mut kput = wd.run("kput").args(["s", "--ack", "-q"]).stdin("a\n").spawn();
+    kput.read_until("\n");
+    wd.sh("for f in s/shardId-*/*.seg; do truncate -s 50 $f; done; kshard delete -q --force s; ls -A")
+        .expect_stdout("");
+    kput.type_in("b\n");
+    kput.wait().expect_status(2).expect_stdout("").expect_stderr_has(&gone(&wd));
+}
+
 #[test]
 fn stats_count_and_meter() {
     let wd = Workdir::new();
