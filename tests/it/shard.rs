@@ -456,6 +456,35 @@ fn the_map_is_as_wide_as_it_may_be_and_ascii_where_it_must() {
     );
 }
 
+/// These had a table, or nothing at all, for programs.
+#[test]
+fn what_a_script_would_parse_has_json() {
+    let wd = Workdir::new();
+    wd.sh("kshard create -q s --shards 2; kshard split s 0; seq 3 | kput -q s; kget s --consumer c").ok();
+    let map = ask(&wd, "map s");
+    let shards = map["Shards"].as_array().expect("a list");
+    assert_eq!((shards.len(), &shards[3]["Generation"]), (4, &Value::from(1)));
+    assert_eq!(shards[0].get("Fullness"), None, "it is closed");
+    assert_eq!(
+        ask(&wd, "repair s"),
+        serde_json::json!({"StreamName": "s", "DryRun": false, "Mended": [], "Left": [], "Kept": null})
+    );
+    wd.write("s/manifest.json", "{}");
+    let mended = ask(&wd, "repair s");
+    assert_eq!(
+        (&mended["Mended"][0]["File"], mended["Kept"].is_string()),
+        (&Value::from("manifest.json"), true)
+    );
+    let reset = ask(&wd, "consumers s c --reset trim-horizon");
+    assert_eq!(reset["Shards"][1]["Checkpoint"]["at"], "TRIM_HORIZON");
+    assert_eq!(reset["Shards"][1]["WaitsFor"]["Kind"], "worker");
+    assert_eq!(
+        reset["Shards"][2]["WaitsFor"],
+        serde_json::json!({"Kind": "parents", "ShardIds": ["shardId-000000000000"]})
+    );
+    assert_eq!(ask(&wd, "consumers s c --delete")["Deleted"], true);
+}
+
 #[test]
 fn doctor_fails_where_something_is_wrong() {
     let wd = Workdir::new();
