@@ -19,7 +19,7 @@ pub fn repair(
     system: &System,
     path: &Path,
     dry_run: bool,
-    on: &mut dyn FnMut(&Stream, &Problem),
+    on: &mut dyn FnMut(&Problem),
 ) -> Result<(Stream, PathBuf, Vec<Problem>), Error> {
     let stamp = system.clock.now_us() / 1_000_000;
     let keep = path.join(REJECTS_NAME).join(format!("repair-{stamp}"));
@@ -34,7 +34,7 @@ pub fn repair(
             finding: finding.clone(),
         };
         let dir = keep.join(info.id().to_string());
-        let mut tell = |finding: &crate::log::verify::Finding| on(&stream, &problem(finding));
+        let mut tell = |finding: &crate::log::verify::Finding| on(&problem(finding));
         match repair_log(&log, &locks, &dir, dry_run, &mut tell) {
             Ok(rest) => left.extend(rest.iter().map(problem)),
             Err(crate::log::Error::Empty { .. }) => left.push(lost_shard(&stream, &info)),
@@ -59,17 +59,12 @@ fn make_dirs(system: &System, dirs: &[&Path]) -> Result<(), Error> {
 }
 
 /// Sets aside the places of consumers that cannot be read. There is nothing to make them of anew.
-fn consumers(
-    stream: &Stream,
-    keep: &Path,
-    dry_run: bool,
-    on: &mut dyn FnMut(&Stream, &Problem),
-) -> Result<(), Error> {
+fn consumers(stream: &Stream, keep: &Path, dry_run: bool, on: &mut dyn FnMut(&Problem)) -> Result<(), Error> {
     for name in Consumer::list(stream)? {
         let consumer = Consumer::open(stream, &name)?;
         let Err(Error::Manifest { path, reason }) = consumer.state() else { continue };
         let text = format!("{reason}; it is set aside: consumer {name} begins anew");
-        on(stream, &Problem::Stream { severity: Severity::Damage, shard: None, path, text });
+        on(&Problem::Stream { severity: Severity::Damage, shard: None, path, text });
         if !dry_run {
             let (rejects, all) = (stream.path.join(REJECTS_NAME), keep.join(CONSUMERS_NAME));
             let dir = all.join(&name);
@@ -97,7 +92,7 @@ fn open(
     path: &Path,
     keep: &Path,
     dry_run: bool,
-    on: &mut dyn FnMut(&Stream, &Problem),
+    on: &mut dyn FnMut(&Problem),
 ) -> Result<Stream, Error> {
     let refusal = match Stream::open(system, path) {
         Err(error @ (Error::NotFound { .. } | Error::Manifest { .. })) => error,
@@ -106,7 +101,15 @@ fn open(
     let file = Manifest::path(path);
     let manifest = match rebuild::manifest(system, path) {
         // There is nothing there that was a stream.
-        Err(Error::NotFound { .. }) => return Err(refusal),
+        Err(Error::NotFound { .. }) => {
+            return Err(match refusal {
+                Error::Manifest { path, reason } => Error::Invalid(format!(
+                    "{}: {reason}, and there are no shards to make it anew from",
+                    path.display()
+                )),
+                refusal => refusal,
+            });
+        }
         other => other?,
     };
     let stream = Stream { system: system.clone(), path: path.to_owned(), manifest };
@@ -116,7 +119,7 @@ fn open(
         _ => "is missing; it is made anew, without settings and tags".to_owned(),
     };
     let problem = Problem::Stream { severity: Severity::Damage, shard: None, path: file.clone(), text };
-    on(&stream, &problem);
+    on(&problem);
     if dry_run {
         return Ok(stream);
     }
@@ -131,7 +134,7 @@ fn open(
 }
 
 /// Mends shards whose log and manifest do not agree on whether they have ended.
-fn ends(stream: &mut Stream, dry_run: bool, on: &mut dyn FnMut(&Stream, &Problem)) -> Result<(), Error> {
+fn ends(stream: &mut Stream, dry_run: bool, on: &mut dyn FnMut(&Problem)) -> Result<(), Error> {
     for info in stream.manifest().shards.clone() {
         let id = info.id();
         let log = stream.log_dir(&info);
@@ -145,7 +148,7 @@ fn ends(stream: &mut Stream, dry_run: bool, on: &mut dyn FnMut(&Stream, &Problem
             _ => continue,
         };
         let (severity, path, text) = (Severity::Damage, log.dir.clone(), text.to_owned());
-        on(stream, &Problem::Stream { severity, shard: Some(id), path, text });
+        on(&Problem::Stream { severity, shard: Some(id), path, text });
         if dry_run {
             continue;
         }

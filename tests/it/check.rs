@@ -226,7 +226,10 @@ fn a_lost_manifest() {
     };
     let (before, all) = (shards(&wd), read(&wd, "s").stdout);
     fs::remove_file(wd.join("s/manifest.json")).expect("removed");
-    wd.run("kshard").args(["check", "s"]).done().expect_status(2);
+    // It is damage like any other, and the shards are gone through all the same.
+    let done = check(&wd, "s").expect_status(1);
+    assert_eq!(done.lines()[0], "damage: s: manifest.json: is missing");
+    assert!(done.lines()[1].starts_with("s: 1 damage in 501 records"), "{}", done.text());
     let done = wd.run("kshard").args(["repair", "s"]).ok();
     assert!(done.text().starts_with("mended: s: manifest.json: is missing"), "{}", done.text());
     assert_eq!(shards(&wd), before);
@@ -235,6 +238,10 @@ fn a_lost_manifest() {
     assert_eq!(after.status, 0, "{}", after.text());
     wd.run("kput").args(["s", "-q"]).stdin("more\n").ok();
     poke(&wd.join("s/manifest.json"), 200, |bytes| bytes[0] ^= 1, 1);
+    let json = wd.run("kshard").args(["check", "s", "-o", "json"]).done().expect_status(1);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!((json["Damaged"].as_u64(), json["Records"].as_u64()), (Some(1), Some(502)));
+    assert_eq!(json["Problems"][0]["Message"], "is damaged: its checksum does not hold");
     wd.run("kshard").args(["repair", "s", "-q"]).ok();
     assert_eq!(shards(&wd), before);
     wd.run("kshard").args(["repair", "s"]).ok().expect_stdout("");
@@ -377,4 +384,40 @@ fn damaged_places_of_a_consumer() {
     let kept = fs::read_dir(here.join("rejects")).expect("kept").next().expect("kept").expect("kept").path();
     assert!(kept.join("consumers/good/state.json").is_file() && kept.join("note.txt").is_file());
     wd.run("kget").args(["s", "--consumer", "good"]).expect_stdout("a\nb\n");
+}
+
+/// A manifest that names no stream, and nothing beside it: repair's advice was to call repair.
+#[test]
+fn a_manifest_of_nothing() {
+    let wd = Workdir::new();
+    wd.write("fake/manifest.json", "{}");
+    let done = check(&wd, "fake").expect_status(1);
+    assert!(done.lines()[0].starts_with("damage: fake: manifest.json: is not a manifest"), "{}", done.text());
+    let json = wd.run("kshard").args(["check", "fake", "-o", "json"]).done().expect_status(1);
+    assert!(json.text().contains("\"Damaged\": 1"), "{}", json.text());
+    let done = wd.run("kshard").args(["repair", "fake"]).fails();
+    assert!(
+        done.stderr.contains("no shards to make it anew from") && !done.stderr.contains("kshard repair"),
+        "{}",
+        done.stderr
+    );
+    stream(&wd, "clicks");
+    wd.run("kshard").args(["repair", "nope"]).fails().expect_stderr_has("there is no stream at");
+    wd.run("kshard").args(["repair", "clikcs"]).fails().expect_stderr_has("try: did you mean `clicks`?\n");
+}
+
+/// The oldest segment can be gone because it expired. Where that cannot be, its loss was not told at all.
+#[test]
+fn a_first_segment_that_cannot_have_expired() {
+    let wd = Workdir::new();
+    stream(&wd, "s");
+    fs::remove_file(&segments(&wd, "s")[0]).expect("removed");
+    let done = check(&wd, "s").expect_status(0);
+    assert!(
+        done.lines()[0].starts_with("note: s: shardId-000000000000: it begins at index "),
+        "{}",
+        done.text()
+    );
+    wd.run("kshard").args(["retention", "s", "--bytes", "1MiB"]).ok();
+    assert_eq!(check(&wd, "s").expect_status(0).lines().len(), 1, "with a cap it can");
 }

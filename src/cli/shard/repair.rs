@@ -41,11 +41,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let path = args.stream.resolve()?;
     let (mut lines, mut mended) = (String::new(), Vec::new());
     let verb = if args.dry_run { "to mend: " } else { "mended: " };
-    let done = repair(&System::real(), &path, args.dry_run, &mut |stream, problem| {
-        let said = line(stream, problem);
+    let done = repair(&System::real(), &path, args.dry_run, &mut |problem| {
+        let said = line(&path, problem);
         let said = said.strip_prefix("damage: ").or(said.strip_prefix("note: ")).unwrap_or(&said);
         let _ = writeln!(lines, "{verb}{}", printable(said));
-        mended.push(document(stream, problem));
+        mended.push(document(&path, problem));
     });
     let json = args.output.is_json();
     if !args.common.quiet && !json {
@@ -67,11 +67,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             "StreamName": stream.name(),
             "DryRun": args.dry_run,
             "Mended": mended,
-            "Left": left.iter().map(|problem| document(&stream, problem)).collect::<Vec<_>>(),
+            "Left": left.iter().map(|problem| document(&path, problem)).collect::<Vec<_>>(),
             "Kept": kept.then(|| keep.display().to_string()),
         }))?;
     } else {
-        let rest = left.iter().map(|problem| printable(&line(&stream, problem)) + "\n");
+        let rest = left.iter().map(|problem| printable(&line(&path, problem)) + "\n");
         print::text(&rest.collect::<String>())?;
         if mended.is_empty() {
             args.common.note("kshard", "nothing to mend");
