@@ -53,8 +53,8 @@ pub use consumer::{
     Bookmark, Committed, Consumer, ConsumerState, Failure, Reservation, Sample, ShardState, WorkerNote,
 };
 pub use cursor::{Place, ShardCursor, Step};
-pub use error::Error;
 pub(crate) use error::InShard;
+pub use error::{Between, Error};
 pub use lag::{ShardLag, Waits};
 pub use lease::{Assignment, FAILOVER_DEFAULT, Progress, Worker};
 pub use manifest::{Closed, Compression, MANIFEST_NAME, Manifest, NewShard, Reshard, ShardInfo};
