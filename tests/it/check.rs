@@ -150,6 +150,7 @@ fn missing_segments() {
     // A reader does not take it for retention, which takes the oldest first.
     let stopped = wd.run("kget").arg("s").done().expect_status(2);
     assert!(stopped.stderr.contains("the segment is not there"), "{}", stopped.stderr);
+    assert_eq!(stopped.stderr.matches("stream s").count(), 1, "it is named once: {}", stopped.stderr);
     wd.run("kget").args(["s", "-q", "--on-error", "skip"]).done().expect_status(1);
     wd.run("kget").args(["s", "-q", "--on-error", "reject"]).done().expect_status(1);
     mends(&wd, "s", &all, 1..=200);
