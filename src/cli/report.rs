@@ -121,6 +121,10 @@ fn of_log(error: &(dyn Error + 'static)) -> Option<String> {
         Error::Damaged { .. } | Error::Foreign { .. } | Error::Empty { .. } => {
             Some("kshard check STREAM".to_owned())
         }
+        // A directory or a segment of the stream is not there.
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Some("kshard check STREAM".to_owned())
+        }
         Error::Condemned { .. } => Some("kshard doctor STREAM".to_owned()),
         Error::Newer { .. } => Some(NEWER.to_owned()),
         Error::Closed(_) => Some("kshard describe STREAM".to_owned()),

@@ -82,6 +82,7 @@ fn errors_are_one_line_and_say_what_to_try() {
     let wd = Workdir::new();
     wd.sh("kshard create -q clicks --shards 3").ok();
     let here = wd.join("clicks").display().to_string();
+    wd.sh("touch a.log; mkdir d; ln -s clicks link").ok();
     for (command, part) in [
         ("create clicks".to_owned(), format!("{here} exists already\ntry: kshard describe {here}\n")),
         ("describe clikcs".to_owned(), "there is no stream at".to_owned()),
@@ -101,6 +102,26 @@ fn errors_are_one_line_and_say_what_to_try() {
         ("create nowhere/x".to_owned(), "cannot create".to_owned()),
         ("route clicks --explicit 5x".to_owned(), "`5x` is not a hash key".to_owned()),
         ("list clicks --filter now".to_owned(), "at-trim-horizon".to_owned()),
+        // What is there already, and what is to go, is not to be made.
+        (
+            "delete ./a.log".to_owned(),
+            format!("{} is a file, and no stream\ntry: kshard list\n", wd.join("a.log").display()),
+        ),
+        ("describe ./d".to_owned(), "d is a directory, and no stream\ntry: kshard list\n".to_owned()),
+        (
+            "delete nope".to_owned(),
+            format!("there is no stream at {}\ntry: kshard list\n", wd.join("nope").display()),
+        ),
+        ("delete clikcs".to_owned(), "try: did you mean `clicks`?\n".to_owned()),
+        ("create .hid".to_owned(), "cannot begin with a dot".to_owned()),
+        ("snapshot clicks ./.hid".to_owned(), "cannot begin with a dot".to_owned()),
+        (
+            "delete link".to_owned(),
+            format!(
+                "is a symbolic link to {here}, and only that could be deleted\ntry: kshard delete {here}\n"
+            ),
+        ),
+        ("delete ./link/".to_owned(), "is a symbolic link to".to_owned()),
         ("bogus".to_owned(), "unrecognized subcommand 'bogus'".to_owned()),
         ("describe kinesis://x/y".to_owned(), "kpipe-remote-kinesis".to_owned()),
     ] {
@@ -108,7 +129,53 @@ fn errors_are_one_line_and_say_what_to_try() {
     }
     // The wrong ones changed nothing, and left nothing.
     assert_eq!(ask(&wd, "describe clicks")["Generation"], 1);
-    wd.sh("ls -A").expect_stdout("clicks\n");
+    wd.sh("ls -A").expect_stdout("a.log\nclicks\nd\nlink\n");
+    // A shard that is gone is for check to tell of.
+    wd.sh("rm -r clicks/shardId-000000000001").ok();
+    for command in ["kget clicks", "kput clicks -q", "kshard stats clicks"] {
+        let hint = format!(
+            "shardId-000000000001: No such file or directory (os error 2)\ntry: kshard check {here}\n"
+        );
+        wd.sh(&format!("printf '1\n2\n3\n' | {command}")).done().expect_status(2).expect_stderr_has(&hint);
+    }
+    wd.sh("kshard check clicks").done().expect_status(1);
+}
+
+/// What a killed create, load, snapshot or delete left beside a stream stayed for ever: now the same command, run again,
+/// takes it away, and doctor tells of the rest.
+#[test]
+fn what_a_killed_program_left_is_swept() {
+    let wd = Workdir::new();
+    let left = ["s", "t"].map(|name| ["new", "deleted"].map(|what| format!(".{name}.{:032x}.{what}", 7)));
+    let make = || {
+        left.iter()
+            .flatten()
+            .for_each(|name| drop(wd.write(&format!("{name}/shardId-000000000000/x.seg"), "x")))
+    };
+    let names = || {
+        let names = wd.sh("ls -A").ok();
+        names
+            .lines()
+            .iter()
+            .filter(|name| name.starts_with('.'))
+            .map(|name| name.split('.').nth(1).unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+    };
+    for command in [
+        "kshard create -q s",
+        "kshard delete -q s",
+        "kshard delete --if-exists s",
+        "kshard create -q o; kshard snapshot -q o s",
+        "kshard delete -q s; kshard dump o | kshard load -q s",
+    ] {
+        make();
+        wd.sh(command).ok();
+        assert_eq!(names(), ["t", "t"], "{command}");
+    }
+    wd.sh("touch -d 2001-01-01 .t.*; mkdir .mine.new; touch -d 2001-01-01 .mine.new").ok();
+    let doctor = wd.sh("kshard doctor s").ok();
+    assert!(doctor.text().contains("2 of programs that were killed, as .t."), "{}", doctor.text());
+    assert!(!doctor.text().contains(".mine.new"), "{}", doctor.text());
 }
 
 #[test]
@@ -491,6 +558,12 @@ fn doctor_fails_where_something_is_wrong() {
     wd.sh("kshard create -q s").ok();
     wd.sh("kshard doctor s").ok();
     wd.sh("kshard doctor").ok();
+    assert!(
+        wd.sh("kshard doctor s").ok().text().contains("no arrival is later"),
+        "not the words of a bad clock"
+    );
+    let rootless = wd.run("kshard").arg("doctor").env("KPIPE_ROOT", "nowhere").done().expect_status(1);
+    assert!(rootless.lines()[0].starts_with("fail  root"), "{}", rootless.text());
     assert!(ask(&wd, "doctor s")["Checks"].as_array().is_some_and(|checks| checks.len() > 8));
     wd.sh("ulimit -n 20; kshard doctor s").done().expect_status(1);
     // A record of tomorrow: the clock has gone back since.
@@ -500,7 +573,10 @@ fn doctor_fails_where_something_is_wrong() {
     let done = wd.sh("kshard doctor s").done().expect_status(1);
     let line = done.lines().into_iter().find(|line| line.contains("clock")).expect("a line").to_owned();
     assert!(line.starts_with("fail") && line.contains("behind the last arrival"), "{line}");
-    wd.sh("mkdir .s.1.new; touch -d 2001-01-01 .s.1.new; kshard doctor s -o json").done().expect_status(1);
+    let name = format!(".s.{:032x}.new", 1);
+    wd.sh(&format!("mkdir {name}; touch -d 2001-01-01 {name}; kshard doctor s -o json"))
+        .done()
+        .expect_status(1);
     let done = wd.sh("kshard doctor s").done();
     assert!(done.text().contains("try: rm -r"), "{}", done.text());
 }

@@ -53,7 +53,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         print::text(&lines)?;
     }
     let (stream, keep, left) = match done {
-        Err(Error::NotFound { .. }) => return Err(stream_name::unknown(&path)),
+        Err(Error::NotFound { .. }) => return Err(stream_name::missing(&path)),
         other => other.about(&path)?,
     };
     let kept = !mended.is_empty() && keep.exists();
