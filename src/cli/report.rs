@@ -192,7 +192,8 @@ pub(super) fn end(program: &str, result: anyhow::Result<Outcome>) -> u8 {
 }
 
 /// The exit status for arguments that clap did not take. `--help` and `--version` end here too, with 0.
-pub(super) fn usage(program: &str, error: &clap::Error) -> u8 {
+/// `called` is the program with its subcommand: not every such error says which it was.
+pub(super) fn usage(program: &str, called: &str, error: &clap::Error) -> u8 {
     if !error.use_stderr() {
         // Closed before the help was read: a normal end.
         let _ = error.print();
@@ -202,15 +203,15 @@ pub(super) fn usage(program: &str, error: &clap::Error) -> u8 {
         let _ = error.print();
         return STATUS_FAILED;
     }
-    let (text, command) = usage_line(program, &error.render().to_string());
+    let (text, command) = usage_line(called, &error.render().to_string());
     say(program, &text, Some(&format!("{command} --help")));
     STATUS_FAILED
 }
 
 /// clap's paragraphs as one line, and the (sub)command whose help says more.
-fn usage_line(program: &str, rendered: &str) -> (String, String) {
+fn usage_line(called: &str, rendered: &str) -> (String, String) {
     let (mut message, mut tips) = (String::new(), String::new());
-    let mut command = program.to_owned();
+    let mut command = called.to_owned();
     for line in rendered.lines().map(str::trim) {
         let line = line.strip_prefix("error: ").unwrap_or(line);
         if let Some(usage) = line.strip_prefix("Usage: ") {
@@ -225,7 +226,7 @@ fn usage_line(program: &str, rendered: &str) -> (String, String) {
             message.push_str(&printable(line));
         }
     }
-    (message + &tips, if command.is_empty() { program.to_owned() } else { command })
+    (message + &tips, if command.is_empty() { called.to_owned() } else { command })
 }
 
 #[cfg(test)]

@@ -94,6 +94,7 @@ fn errors_are_one_line_and_say_what_to_try() {
         ("merge clicks 0".to_owned(), "try: kshard merge --help\n".to_owned()),
         ("split clicks zero".to_owned(), "is not a shard".to_owned()),
         ("scale clicks 0".to_owned(), "invalid value '0'".to_owned()),
+        ("scale clicks 0".to_owned(), "\ntry: kshard scale --help\n".to_owned()),
         ("scale clicks 7 --enforce-limits".to_owned(), "try: kshard scale clicks 6\n".to_owned()),
         ("create x --shards 0".to_owned(), "invalid value".to_owned()),
         ("create x --retention 30m".to_owned(), "give 1h to 8760h".to_owned()),

@@ -3,12 +3,12 @@
 use clap::CommandFactory;
 
 use super::Args;
-use crate::cli::docs::{Block, ENVIRONMENT, EXIT_STATUS, Example, Page, Section};
+use crate::cli::docs::{self, Block, ENVIRONMENT, Example, Page, Section};
 
 /// The manual page of `kshard`.
 pub const PAGE: Page = Page {
     name: "kshard",
-    arguments: Args::command,
+    arguments: command,
     examples: &[
         Example {
             does: "Make a stream of four shards that keeps a week",
@@ -39,6 +39,29 @@ pub const PAGE: Page = Page {
     ],
     sections: &[SHARDS, RETENTION, CHECKING, COPIES, EXIT_STATUS, ENVIRONMENT, FILES],
     see_also: &["kput(1)", "kget(1)", "kstream(5)"],
+};
+
+/// The arguments, each subcommand with its examples.
+fn command() -> clap::Command {
+    super::examples::OF.iter().fold(Args::command(), |command, (name, examples)| {
+        command.mut_subcommand(name, |subcommand| subcommand.before_help(docs::opening(*examples)))
+    })
+}
+
+/// What `kshard` ends with: most of it has to do with no record.
+const EXIT_STATUS: Section = Section {
+    title: "EXIT STATUS",
+    blocks: &[Block::Items(&[
+        ("0", "Done. An empty result is a result, and a reader that closed the pipe is a normal end."),
+        (
+            "1",
+            "Finished, and something is not as it should be: check found damage, repair left some, doctor found a \
+             failure, consumers found a record that has waited for longer than --max-lag or a consumer that cannot be \
+             read, copy left damaged records out.",
+        ),
+        ("2", "Failed, or called wrongly. One line on standard error says why."),
+        ("129, 130, 143", "Ended by SIGHUP, SIGINT or SIGTERM, after the batch in hand was finished."),
+    ])],
 };
 
 const SHARDS: Section = Section {
