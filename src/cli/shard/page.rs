@@ -95,19 +95,23 @@ const CHECKING: Section = Section {
     blocks: &[
         Block::Text(
             "check reads a stream as it is when it begins and verifies every checksum, and what frames, segments, \
-             indexes, shards, manifest and consumers' places say of each other. It takes no lock; a tail that grows \
-             is no damage. Each line is a damage (exit status 1) or a note: bytes that a recovery set aside, a tail \
-             that a crash left for the next writer, a gap that a repair left. The first and last sequence number of \
-             what is lost carry the times of the records around it.",
+             indexes, shards, manifest and consumers' places say of each other. It takes no lock; a tail that grows is \
+             no damage. A manifest that is missing or damaged is damage like any other, and the shards are gone \
+             through all the same. Each line is a damage (exit status 1) or a note: a log that begins where nothing \
+             can have expired, bytes that a recovery set aside, a tail that a crash left for the next writer, a gap \
+             that a repair left. The first and last sequence number of what is lost carry the times of the records \
+             around it.",
         ),
         Block::Text(
             "repair loses no good record. It replaces damaged frames by a gap of the same length, in a copy of their \
              segment that takes its place once it is on the disk; readers tell of a gap as of records that expired. A \
              missing segment becomes a gap, a segment's header is made from its neighbours, a manifest from the \
-             segments: of it settings and tags are lost, and the hash keys of shards whose parents have expired may \
-             be beyond telling, which it says. A shard without any segment is left alone, for sequence numbers would \
-             be used twice. What was replaced is in STREAM/rejects/repair-TIME/, with a note. Where a gap took \
-             batches of a named producer, its next run may store them again.",
+             segments: of it settings and tags are lost, and the hash keys of shards whose parents have expired may be \
+             beyond telling, which it says. Places of a consumer that cannot be read are set aside, and it begins \
+             anew, as with kshard consumers STREAM NAME --reset, which is the way to choose where. A shard without any \
+             segment is left alone, for sequence numbers would be used twice. What was replaced is in \
+             STREAM/rejects/repair-TIME/, with a note. Where a gap took batches of a named producer, its next run may \
+             store them again.",
         ),
     ],
 };
