@@ -76,6 +76,13 @@ pub fn unknown(path: &Path) -> anyhow::Error {
         let hint = format!("kshard repair {}", quote(&path.to_string_lossy()));
         return lost.hint(hint).expect_err("it was made an error above");
     }
+    if path.symlink_metadata().is_ok() {
+        let other =
+            Err::<(), _>(anyhow!("stream {}: {} exists and is no stream", show(path), path.display()));
+        let hint = did_you_mean(path)
+            .map_or_else(|| "another name".to_owned(), |name| format!("did you mean `{name}`?"));
+        return other.hint(hint).expect_err("it was made an error above");
+    }
     let hint = match did_you_mean(path) {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("kshard create {}", quote(&path.to_string_lossy())),
