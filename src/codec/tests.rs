@@ -207,6 +207,34 @@ proptest! {
         }
     }
 
+    /// Whoever notes a place in front of what is pending loses nothing by going on from there with another decoder.
+    #[test]
+    fn a_place_to_go_on_from(input in some_input(), sizes in prop::collection::vec(1usize..20, 1..5)) {
+        // A row alone does not tell its columns.
+        for (format, options) in decoders().into_iter().filter(|(f, _)| !matches!(f, InputFormat::Csv { .. })) {
+            let payloads = |events: Vec<Event>| -> Vec<_> {
+                let payload = |event| if let Event::Taken { payload, .. } = event { Some(payload) } else { None };
+                events.into_iter().filter_map(payload).collect()
+            };
+            let whole = payloads(feed(format, &options, &input, &[input.len().max(1)]));
+            let mut decoder = decoder(format, &options).unwrap();
+            let (mut fed, mut used, mut count) = (0, 0, 0);
+            for &size in sizes.iter().cycle() {
+                fed = (fed + size).min(input.len());
+                let mut out = Records::default();
+                let Ok(more) = decoder.decode(&input[used..fed], fed == input.len(), &mut out) else { break };
+                used += more;
+                count += out.len();
+                let place = used - decoder.pending() as usize;
+                let rest = payloads(feed(format, &options, &input[place..], &[input.len().max(1)]));
+                prop_assert_eq!(&rest[..], &whole[count..], "{:?} {:?} from byte {}", format, options, place);
+                if fed == input.len() {
+                    break;
+                }
+            }
+        }
+    }
+
     #[test]
     fn any_bytes(input: Vec<u8>, size in 1usize..40) {
         for (format, options) in decoders() {
