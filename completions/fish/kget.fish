@@ -6,7 +6,7 @@ complete -c kget -l order -d 'The order over all shards: shard (one after the ot
 arrival\t''"
 complete -c kget -s o -l output -d 'Write records as raw, nul, framed, json, csv, base64, or a template such as \'{seq} {payload}\\n\' [default: raw]' -r
 complete -c kget -l template -d 'Write records as this template says, as \'{key} {seq} {time} {payload}\\n\'' -r
-complete -c kget -l on-error -d 'What becomes of a bad record: fail, skip, reject or reject=FILE [default: fail when reading a regular file, else reject]' -r
+complete -c kget -l on-error -d 'What becomes of a bad record: fail, skip, reject or reject=FILE [default: fail when reading a regular file to its end, else reject]' -r
 complete -c kget -l consumer -d 'Go on where this consumer was, and write down how far it comes; --from says where a new one begins' -r
 complete -c kget -l exec -d 'Give each batch to this shell command\'s standard input, and commit it when the command exits 0' -r
 complete -c kget -l batch-size -d 'Give it at most so many records, or so many bytes, at once' -r

@@ -84,8 +84,8 @@ pub struct BatchArgs {
 /// What becomes of records that cannot be taken.
 #[derive(Debug, Clone, Args)]
 pub struct OnErrorArgs {
-    /// What becomes of a bad record: fail, skip, reject or reject=FILE [default: fail when reading a regular file,
-    /// else reject]
+    /// What becomes of a bad record: fail, skip, reject or reject=FILE [default: fail when reading a regular file to
+    /// its end, else reject]
     #[arg(long, value_name = "ACTION")]
     pub on_error: Option<OnError>,
 }

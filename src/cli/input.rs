@@ -15,11 +15,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
 
 use super::output;
 use super::signal::Shutdown;
@@ -65,7 +66,12 @@ impl BlockReader {
 
     /// A file, a FIFO or a device.
     pub fn open(path: &Path, limit: usize, shutdown: Option<&'static Shutdown>) -> io::Result<Self> {
-        Self::over(File::open(path)?, limit, shutdown)
+        // A FIFO that nobody writes to yet would be opened only when somebody does, whatever signal comes: it is opened
+        // at once, and the first writer waited for as all that follows is.
+        let waits = std::fs::metadata(path)?.file_type().is_fifo();
+        let flags = if waits { OFlags::NONBLOCK } else { OFlags::empty() };
+        let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
+        Self::over(file, limit, shutdown)
     }
 
     /// An open file.

@@ -13,8 +13,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
@@ -128,6 +130,15 @@ impl Shutdown {
     /// Readable once a request has come: to be polled beside whatever is waited for.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
+    }
+
+    /// Sleeps; true, and at once, where a request to finish has come.
+    pub fn sleep(&self, length: Duration) -> bool {
+        let timeout = Timespec { tv_sec: length.as_secs() as i64, tv_nsec: length.subsec_nanos().into() };
+        // Woken early by another signal it has slept less, which whoever looks at the clock anyway does not mind.
+        let _ =
+            rustix::event::poll(&mut [PollFd::from_borrowed_fd(self.fd(), PollFlags::IN)], Some(&timeout));
+        self.requested()
     }
 
     /// An error that ends the run with the signal's exit status and prints nothing.

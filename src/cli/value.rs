@@ -322,6 +322,7 @@ impl FromStr for OnError {
             "reject" => Ok(Self::Reject(None)),
             _ => match text.strip_prefix("reject=") {
                 Some("") => Err("`reject=` lacks the file's name".to_owned()),
+                Some("-") => Err("`-` is not a file: give `reject=FILE`, as reject=/dev/stderr".to_owned()),
                 Some(file) => Ok(Self::Reject(Some(file.into()))),
                 None => Err("give `fail`, `skip`, `reject` or `reject=FILE`".to_owned()),
             },
@@ -596,6 +597,8 @@ mod tests {
         assert_eq!("reject=bad.jsonl".parse(), Ok(OnError::Reject(Some("bad.jsonl".into()))));
         assert_eq!("reject".parse(), Ok(OnError::Reject(None)));
         assert!("reject=".parse::<OnError>().is_err());
+        // It was a file of that name.
+        assert!("reject=-".parse::<OnError>().is_err());
         assert!("ignore".parse::<OnError>().is_err());
     }
 

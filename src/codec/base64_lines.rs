@@ -45,6 +45,10 @@ impl Decode for Base64Lines {
             }
         }))
     }
+
+    fn pending(&self) -> u64 {
+        self.splitter.pending()
+    }
 }
 
 /// Appends what `text` stands for to the arena.

@@ -1,6 +1,7 @@
 //! Filling [`Records`]: every record pushes to each column in use exactly once, and columns that no record has a value
 //! for stay empty.
 
+use super::split::Line;
 use super::{Records, Refused, Span};
 use crate::record::KEY_CHARS_MAX;
 
@@ -19,6 +20,15 @@ impl Records {
         let refused = &self.refused[i];
         let bytes = if refused.raw_in_arena { &self.arena } else { block };
         refused.raw.of(bytes).unwrap_or_default()
+    }
+
+    /// The last column of each record: where it ends, and which it is if somebody wants to know.
+    #[inline]
+    pub(super) fn push_end(&mut self, line: Line) {
+        self.ends.push(line.next as u32);
+        if self.is_numbered {
+            self.numbers.push(line.number);
+        }
     }
 
     pub(super) fn refuse(&mut self, number: u64, start: usize, end: usize, reason: String) {
@@ -79,6 +89,15 @@ pub(super) fn check_key(key: &[u8]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Reads a position in a source. The largest number stands for no position: one more than it is counted up to.
+pub(super) fn parse_position(text: &[u8]) -> Result<u64, String> {
+    let number = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    number.and_then(|text| text.parse().ok()).filter(|&position| position < u64::MAX).ok_or_else(|| {
+        let shown: String = String::from_utf8_lossy(text).chars().take(40).collect();
+        format!("its position `{shown}` is not a whole number from 0 to {}", u64::MAX - 1)
+    })
 }
 
 /// Checks payload and key together, as the service counts them.

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr2};
 
-use super::columns::{Place, check_key, check_size};
+use super::columns::{Place, check_key, check_size, parse_position};
 use super::key::ByteRule;
 use super::split::{Dropping, Line, too_long};
 use super::{BrokenInput, Decode, Records, Span};
@@ -154,7 +154,7 @@ impl Csv {
             None => None,
         };
         let position = match &self.position {
-            Some(column) => Some(unquote(row, column.find(row, self.delimiter)?).0),
+            Some(column) => Some(parse_position(&unquote(row, column.find(row, self.delimiter)?).1)?),
             None => None,
         };
         let at = |range: Range<usize>| Span::new(line.start + range.start, line.start + range.end);
@@ -173,12 +173,12 @@ impl Csv {
                 };
                 out.push_key(block, key);
                 out.payloads.push(at(0..row.len()));
-                out.ends.push(line.next as u32);
+                out.push_end(line);
             }
         }
         if out.payloads.len() > taken {
             out.hashes.extend(hash.map(Some));
-            out.positions.extend(position.map(at));
+            out.positions.extend(position);
         }
         Ok(())
     }
@@ -240,6 +240,10 @@ impl Decode for Csv {
 
     fn header(&self) -> Option<&[u8]> {
         self.header.as_deref()
+    }
+
+    fn pending(&self) -> u64 {
+        self.dropping.as_ref().map_or(0, |(dropping, _)| dropping.len())
     }
 }
 

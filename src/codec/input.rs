@@ -52,20 +52,21 @@ impl DecodeOptions {
     }
 }
 
-/// The name of each format, as in `--input`.
-const NAMES: [&str; 7] = ["lines", "ndjson", "csv", "nul", "framed", "base64", "json"];
-
 impl InputFormat {
+    /// What can be given to `--input`.
+    pub const NAMES: &[&str] = &["lines", "ndjson", "csv", "tsv", "nul", "framed", "base64", "json"];
+
     /// Its name, as in `--input`.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Lines => NAMES[0],
-            Self::Ndjson => NAMES[1],
-            Self::Csv { .. } => NAMES[2],
-            Self::Nul => NAMES[3],
-            Self::Framed => NAMES[4],
-            Self::Base64 => NAMES[5],
-            Self::Json => NAMES[6],
+            Self::Lines => "lines",
+            Self::Ndjson => "ndjson",
+            Self::Csv { delimiter: b'\t' } => "tsv",
+            Self::Csv { .. } => "csv",
+            Self::Nul => "nul",
+            Self::Framed => "framed",
+            Self::Base64 => "base64",
+            Self::Json => "json",
         }
     }
 }
@@ -78,11 +79,17 @@ impl std::str::FromStr for InputFormat {
             "lines" => Self::Lines,
             "ndjson" => Self::Ndjson,
             "csv" => Self::Csv { delimiter: b',' },
+            "tsv" => Self::Csv { delimiter: b'\t' },
             "nul" => Self::Nul,
             "framed" => Self::Framed,
             "base64" => Self::Base64,
             "json" => Self::Json,
-            _ => return Err(format!("`{name}` is not an input format: give one of {}", NAMES.join(", "))),
+            _ => {
+                return Err(format!(
+                    "`{name}` is not an input format: give one of {}",
+                    Self::NAMES.join(", ")
+                ));
+            }
         })
     }
 }
@@ -118,10 +125,12 @@ pub fn decoder(format: InputFormat, options: &DecodeOptions) -> Result<Box<dyn D
         InputFormat::Framed => Box::new(Framed::new(bytes(rule)?, limit)),
         InputFormat::Base64 => Box::new(Base64Lines::new(bytes(rule)?, limit)),
         InputFormat::Json => {
-            if !matches!(options.key, KeyRule::None) {
-                return Err("an envelope brings its own key".to_owned());
-            }
-            Box::new(EnvelopeDecoder::new(limit))
+            // An envelope brings its own key; the rule is for those that have none.
+            let key = match (&options.key, rule) {
+                (KeyRule::Field(text), _) => KeyField::Path(JsonPath::new(text)?),
+                (_, rule) => KeyField::Bytes(bytes(rule)?),
+            };
+            Box::new(EnvelopeDecoder::new(key, limit))
         }
         InputFormat::Ndjson => {
             let path = |text: &Option<String>| text.as_deref().map(JsonPath::new).transpose();

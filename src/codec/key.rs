@@ -1,5 +1,6 @@
 //! Where a record's partition key comes from: one rule for a whole input, and no record without what the rule names.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::memmem;
@@ -8,10 +9,10 @@ use regex::bytes::Regex;
 use super::columns::{Place, check_key, check_size};
 use super::{Records, Span, split::Line};
 
-/// Where the partition key of a record comes from.
+/// Where the partition key of a record comes from. An envelope that has a key keeps its own.
 #[derive(Debug, Clone, Default)]
 pub enum KeyRule {
-    /// Records have no key (an envelope keeps its own).
+    /// Records have no key.
     #[default]
     None,
     /// A field of the record: `user.id` or `/user/id` in NDJSON, a column by name in CSV.
@@ -86,6 +87,19 @@ impl ByteRule {
         }
     }
 
+    /// The key of a record that lies by itself; what a delimiter cuts off leaves the payload.
+    pub(super) fn take_from(&self, payload: &mut Cow<'_, [u8]>) -> Result<Option<Vec<u8>>, String> {
+        if let Self::Value(value) = self {
+            return Ok(Some(value.clone()));
+        }
+        let (key, rest) = self.apply(payload)?;
+        let key = key.map(|range| payload[range].to_vec());
+        if rest.len() < payload.len() {
+            *payload = Cow::Owned(payload[rest].to_vec());
+        }
+        Ok(key)
+    }
+
     /// Pushes one record whose text lies at `text`, or refuses it. `line` is what it was made of.
     pub(super) fn push(&self, block: &[u8], text: Place, line: Line, limit: usize, out: &mut Records) {
         let (span, bytes) = match text {
@@ -129,7 +143,7 @@ impl ByteRule {
         }
         out.payload_in_arena |= matches!(text, Place::Arena(_));
         out.payloads.push(at(payload));
-        out.ends.push(line.next as u32);
+        out.push_end(line);
     }
 
     /// Every record of a batch shares the one copy of the constant key.

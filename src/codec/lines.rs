@@ -34,7 +34,7 @@ impl Decode for Lines {
             // The splitter has checked the length, and there is nothing else to check.
             self.splitter.split(block, last, out, |line, out| {
                 out.payloads.push(Span::new(line.start, line.end));
-                out.ends.push(line.next as u32);
+                out.push_end(line);
             })
         } else {
             let (rule, limit) = (&self.rule, self.record_bytes);
@@ -44,6 +44,10 @@ impl Decode for Lines {
         };
         out.join(self.delimiter, self.rule.keeps_payload(), used);
         Ok(used)
+    }
+
+    fn pending(&self) -> u64 {
+        self.splitter.pending()
     }
 }
 

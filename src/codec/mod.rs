@@ -53,6 +53,12 @@ pub trait Decode: Send {
     /// Where the input cannot be read on; `out` then holds what stood before that place.
     fn decode(&mut self, block: &[u8], last: bool, out: &mut Records) -> Result<usize, BrokenInput>;
 
+    /// How many of the bytes that counted as used belong to a record whose end has not been seen: it is too long, and
+    /// dropped as it comes. Who notes a place to go on from notes the one before them.
+    fn pending(&self) -> u64 {
+        0
+    }
+
     /// The header row, where the format has one and it has been read.
     fn header(&self) -> Option<&[u8]> {
         None

@@ -1,13 +1,15 @@
 //! One JSON value per line, each line a record's payload as it stands.
 //!
 //! Lines are never rewritten: white space, order of members, and a carriage return at the end (white space to JSON)
-//! stay. Blank lines are skipped. Without a field to find nothing is parsed, so that a bulk load costs what `lines`
+//! stay; only a byte order mark before the first one goes. Blank lines are skipped. Without a field to find nothing is parsed, so that a bulk load costs what `lines`
 //! costs; with one, only what stands before the field is (see [`super::json_path`]).
 
-use super::columns::{Place, check_key, check_size};
+use std::borrow::Cow;
+
+use super::columns::{Place, check_key, check_size, parse_position};
 use super::json_path::{Field, JsonPath};
 use super::key::ByteRule;
-use super::split::{Line, Splitter};
+use super::split::{Line, Splitter, without_bom};
 use super::{BrokenInput, Decode, Records, Span};
 use crate::hash::HashKey;
 
@@ -41,6 +43,19 @@ impl Ndjson {
     }
 }
 
+impl KeyField {
+    /// The key of a record that lies by itself; a delimiter and what stands before it leave the payload.
+    pub(super) fn take_from(&self, payload: &mut Cow<'_, [u8]>) -> Result<Option<Vec<u8>>, String> {
+        match self {
+            Self::Bytes(rule) => rule.take_from(payload),
+            Self::Path(path) => Ok(Some(match path.find(payload)? {
+                Field::Plain(range) => payload[range].to_vec(),
+                Field::Escaped(_, key) => key.into_owned().into_bytes(),
+            })),
+        }
+    }
+}
+
 impl Fields {
     fn push(&self, block: &[u8], line: Line, limit: usize, out: &mut Records) {
         let text = &block[line.start..line.end];
@@ -63,7 +78,7 @@ impl Fields {
             None => None,
         };
         let position = match &self.position {
-            Some(path) => Some(path.find(text)?.raw()),
+            Some(path) => Some(parse_position(&text[path.find(text)?.raw()])?),
             None => None,
         };
         let span = Span::new(line.start, line.end);
@@ -71,7 +86,7 @@ impl Fields {
         match &self.key {
             KeyField::Bytes(ByteRule::None) => {
                 out.payloads.push(span);
-                out.ends.push(line.next as u32);
+                out.push_end(line);
             }
             KeyField::Bytes(rule) => rule.push(block, Place::Block(span), line, limit, out),
             KeyField::Path(path) => {
@@ -91,16 +106,14 @@ impl Fields {
                     }
                 }
                 out.payloads.push(span);
-                out.ends.push(line.next as u32);
+                out.push_end(line);
             }
         }
         if out.payloads.len() > taken {
             if let Some(hash) = hash {
                 out.hashes.push(Some(hash));
             }
-            if let Some(range) = position {
-                out.positions.push(Span::new(line.start + range.start, line.start + range.end));
-            }
+            out.positions.extend(position);
         }
         Ok(())
     }
@@ -113,9 +126,15 @@ fn hash_key(path: &JsonPath, text: &[u8]) -> Result<HashKey, String> {
 
 impl Decode for Ndjson {
     fn decode(&mut self, block: &[u8], last: bool, out: &mut Records) -> Result<usize, BrokenInput> {
+        // Lines that are no records, or not whole.
         let mut blanks = false;
         let (fields, limit) = (&self.fields, self.record_bytes);
-        let used = self.splitter.split(block, last, out, |line, out| {
+        let used = self.splitter.split(block, last, out, |mut line, out| {
+            if line.number == 1 {
+                let whole = line.start;
+                line.start = line.end - without_bom(line, &block[line.start..line.end]).len();
+                blanks |= line.start > whole;
+            }
             if is_blank(&block[line.start..line.end]) {
                 blanks = true;
             } else {
@@ -125,6 +144,10 @@ impl Decode for Ndjson {
         let keeps_payload = !matches!(&self.fields.key, KeyField::Bytes(rule) if !rule.keeps_payload());
         out.join(b'\n', keeps_payload && !blanks, used);
         Ok(used)
+    }
+
+    fn pending(&self) -> u64 {
+        self.splitter.pending()
     }
 }
 
@@ -157,6 +180,16 @@ mod tests {
         assert_eq!(out.joined, None);
     }
 
+    /// Its first line was refused as no JSON, with a key, and stored with the mark in it, without one.
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        let block = b"\xef\xbb\xbf{\"k\":\"a\"}\n{\"k\":\"b\"}\n";
+        let mut out = Records::default();
+        ndjson("k").decode(block, true, &mut out).unwrap();
+        assert_eq!((out.key(block, 0), out.payload(block, 0)), (Some(&b"a"[..]), &b"{\"k\":\"a\"}"[..]));
+        assert_eq!((out.len(), out.joined), (2, None));
+    }
+
     #[test]
     fn joined_stays_available_with_a_key() {
         let mut out = Records::default();
@@ -170,14 +203,15 @@ mod tests {
         let path = |text| Some(JsonPath::new(text).unwrap());
         let key = KeyField::Bytes(ByteRule::None);
         let mut decoder = Ndjson::new(Fields { key, explicit_hash: path("h"), position: path("p") }, 100);
-        let block = b"{\"h\":\"7\",\"p\":\"a\\n\"}\n{\"h\":8,\"p\":12}\n{\"h\":-1,\"p\":1}\n{\"h\":1}\n";
-        let mut out = Records::default();
+        let block = b"{\"h\":\"7\",\"p\":\"3\"}\n{\"h\":8,\"p\":12}\n{\"h\":-1,\"p\":1}\n{\"h\":1}\n{\"h\":1,\"p\":1.5}\n\
+            {\"h\":1,\"p\":18446744073709551615}\n{\"h\":9,\"p\":18446744073709551614}\n";
+        let mut out = Records { is_numbered: true, ..Records::default() };
         decoder.decode(block, true, &mut out).unwrap();
-        assert_eq!(out.hashes, [Some(HashKey(7)), Some(HashKey(8))]);
-        let positions: Vec<_> = out.positions.iter().map(|span| span.of(block)).collect();
-        assert_eq!(positions, [Some(&b"a\\n"[..]), Some(b"12")]);
+        assert_eq!(out.hashes, [Some(HashKey(7)), Some(HashKey(8)), Some(HashKey(9))]);
+        assert_eq!(out.positions, [3, 12, u64::MAX - 1]);
+        assert_eq!(out.numbers, [1, 2, 7]);
         assert!(out.keys.is_empty());
-        assert_eq!(out.refused.len(), 2);
+        assert_eq!(out.refused.len(), 4);
         assert!(out.refused[0].reason.contains("hash key"), "{}", out.refused[0].reason);
     }
 }

@@ -21,6 +21,11 @@ pub(super) struct Line {
     pub(super) next: usize,
 }
 
+/// The first line of a text without the byte order mark that some programs write there, and any other as it is.
+pub(super) fn without_bom(line: Line, text: &[u8]) -> &[u8] {
+    if line.number == 1 { text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text) } else { text }
+}
+
 /// A record that is dropped because it is too long, while its end has not been seen.
 #[derive(Debug)]
 pub(super) struct Dropping {
@@ -37,6 +42,11 @@ impl Dropping {
     /// Drops `count` more bytes.
     pub(super) fn add(&mut self, count: usize) {
         self.len += count as u64;
+    }
+
+    /// How many bytes were dropped so far.
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 
     /// The end has been seen.
@@ -73,6 +83,11 @@ pub(super) struct Splitter {
 impl Splitter {
     pub(super) fn new(delimiter: u8, line_bytes: usize, record_bytes: usize) -> Self {
         Self { delimiter, line_bytes, record_bytes, number: 0, dropping: None }
+    }
+
+    /// How many bytes that count as used belong to a line whose end has not been seen.
+    pub(super) fn pending(&self) -> u64 {
+        self.dropping.as_ref().map_or(0, Dropping::len)
     }
 
     /// Calls `each` with every whole line of the block; answers with the number of bytes used.

@@ -67,8 +67,13 @@ pub struct Records {
     pub timestamps: Vec<Option<i64>>,
     /// Attributes: empty, or one list per record.
     pub attributes: Vec<Vec<Attribute>>,
-    /// Source positions for `--producer-position`: empty, or one per record.
-    pub positions: Vec<Span>,
+    /// Source positions for `--producer-position`: empty, or one per record, each below `u64::MAX`.
+    pub positions: Vec<u64>,
+    /// Whether `numbers` are wanted; it outlives [`Records::clear`].
+    pub is_numbered: bool,
+    /// Which line, row or record of the input each is, counted from 1, where that is wanted: for those who refuse a
+    /// record that its decoder took.
+    pub numbers: Vec<u64>,
     /// Bytes that a decoder had to make.
     pub arena: Vec<u8>,
     /// Records that were not taken, in order.
@@ -88,6 +93,7 @@ impl Records {
         self.timestamps.clear();
         self.attributes.clear();
         self.positions.clear();
+        self.numbers.clear();
         self.arena.clear();
         self.refused.clear();
     }
@@ -106,11 +112,6 @@ impl Records {
     pub fn payload<'a>(&'a self, block: &'a [u8], i: usize) -> &'a [u8] {
         let bytes = if self.payload_in_arena { &self.arena } else { block };
         self.payloads[i].of(bytes).unwrap_or_default()
-    }
-
-    /// The source position of record `i`, given the block it was decoded from.
-    pub fn position<'a>(&'a self, block: &'a [u8], i: usize) -> Option<&'a [u8]> {
-        self.positions.get(i).and_then(|span| span.of(block))
     }
 
     /// Makes the whole of a block, of `len` bytes, one record.
@@ -149,6 +150,7 @@ impl Records {
         column(&mut self.timestamps, &keep);
         column(&mut self.attributes, &keep);
         column(&mut self.positions, &keep);
+        column(&mut self.numbers, &keep);
     }
 
     /// The partition key of record `i`, given the block it was decoded from.

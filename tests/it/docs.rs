@@ -117,12 +117,12 @@ fn man_page(page: &Page) -> String {
     out += &render(|w| man.render_name_section(w));
     let subcommands: Vec<&Command> = command.get_subcommands().filter(|sub| !sub.is_hide_set()).collect();
     if subcommands.is_empty() {
-        out += &render(|w| man.render_synopsis_section(w));
+        out += &several(&render(|w| man.render_synopsis_section(w)), &command);
     } else {
         out += ".SH SYNOPSIS\n";
         for sub in &subcommands {
             let synopsis = render(|w| Man::new((*sub).clone()).render_synopsis_section(w));
-            out += &synopsis.replace(".SH SYNOPSIS\n", "");
+            out += &several(&synopsis.replace(".SH SYNOPSIS\n", ""), sub);
             out += ".br\n";
         }
     }
@@ -230,6 +230,20 @@ fn text(plain: &str) -> String {
         }
     }
     out
+}
+
+/// `FILE...` where there may be several: the renderer writes each argument as if it came once.
+fn several(page: &str, command: &Command) -> String {
+    let mut page = page.to_owned();
+    for arg in command.get_positionals().filter(|arg| matches!(arg.get_action(), clap::ArgAction::Append)) {
+        for name in arg.get_value_names().unwrap_or_default() {
+            for (open, close) in [("[", "]"), ("<", ">")] {
+                let once = format!("{open}\\fI{name}\\fR{close} \n");
+                page = page.replace(&once, &format!("{open}\\fI{name}\\fR{close}...\n"));
+            }
+        }
+    }
+    page
 }
 
 /// No blanks at the end of a line, no empty lines: roff takes those for space to be set.

@@ -24,6 +24,7 @@ mod producer;
 mod put;
 /// The commands of README.md do what it says.
 mod readme;
+mod refused;
 /// kshard makes, shows and changes streams.
 mod shard;
 /// kput -f follows files.

@@ -239,19 +239,14 @@ fn an_input_that_stops_in_a_bad_place() {
     let long = "x".repeat(2_500_000);
     let input = format!("a\n{long}\nb\nnot json\nc");
     let put = || wd.run("kput").args(["s", "--producer", "p", "--on-error", "skip"]).stdin(&input);
-    for _ in 0..2 {
-        drop(put().done().expect_status(1));
+    // The second run refuses nothing: it begins behind all that the first has dealt with.
+    for status in [1, 0] {
+        drop(put().done().expect_status(status));
     }
     wd.sh("kget s | sort").expect_stdout("a\nb\nc\nnot json\n");
-    // Mended, what follows is stored; what was refused is counted in no place.
+    // Grown, what follows is stored; what was refused is counted in no place.
     let grown = format!("{input}d\ne\n");
-    drop(
-        wd.run("kput")
-            .args(["s", "--producer", "p", "--on-error", "skip"])
-            .stdin(&grown)
-            .done()
-            .expect_status(1),
-    );
+    wd.run("kput").args(["s", "--producer", "p", "--on-error", "skip"]).stdin(&grown).ok();
     wd.sh("kget s | sort").expect_stdout("a\nb\nc\nd\ne\nnot json\n");
 }
 
@@ -301,7 +296,7 @@ fn places_from_the_data() {
     let done = put(&(line(30) + &line(29) + &line(31))).done().expect_status(1);
     assert!(done.stderr.contains("its position 29 is not above"), "{}", done.stderr);
     wd.sh("kget s | wc -l").expect_stdout("22\n");
-    put("{\"n\":\"x\",\"k\":\"a\"}\n").fails();
+    drop(put("{\"n\":\"x\",\"k\":\"a\"}\n").done().expect_status(1));
     // Killed at any moment.
     let all = lines(100..8000);
     wd.write("in.ndjson", &all);

@@ -124,7 +124,6 @@ fn wrong_usage() {
         &["s", "-f"],
         &["--create=2", "s", "-i", "xml"],
         &["--create=2", "s", "-i", "lines", "--key", "a"],
-        &["--create=2", "s", "-i", "json", "--key-value", "a"],
         &["--create=0", "s"],
         &["--create=2", "s", "missing"],
         &["--create=2", "s", "file", "missing"],

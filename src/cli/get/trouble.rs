@@ -11,7 +11,7 @@ use crate::cli::meter::Meter;
 use crate::cli::report::{self, HintExt};
 use crate::cli::stream_name::{quote, show};
 use crate::cli::value::{OnError, show_count};
-use crate::codec::envelope::{Rejection, write_rejected};
+use crate::codec::envelope::{Rejected, Rejection, write_rejected};
 use crate::log::{Damage, Missed};
 use crate::record::ShardId;
 
@@ -124,7 +124,8 @@ fn keep(path: &Path, damage: &Damage, reason: &str) -> anyhow::Result<()> {
         truncated: damage.until - damage.offset > got as u64,
     };
     let mut line = Vec::new();
-    write_rejected(None, &bytes[..got], &rejection, &mut line);
+    let record = Rejected { payload: &bytes[..got], ..Rejected::default() };
+    write_rejected(&record, &rejection, &mut line);
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
     file.write_all(&line)?;
     file.sync_data()?;

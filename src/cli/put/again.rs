@@ -2,31 +2,51 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::run::Run;
 use super::source::Source;
 use crate::cli::input::Filled;
 use crate::cli::report::HintExt as _;
+use crate::codec::Records;
 use crate::stream::producer::resume::Resume;
 
-/// Where a named producer's input stands: how much of it was read, and a hash of that.
+/// Where a named producer's input stands: how much of it was read, and a hash of that. The *settled* place is behind
+/// the last record that was dealt with whole, and the only one that a later run may go on from.
 #[derive(Default)]
 pub(super) struct Place {
     pub(super) offset: u64,
     hasher: Xxh3,
+    settled: Option<(u64, u128)>,
 }
 
 impl Place {
-    pub(super) fn advance(&mut self, bytes: &[u8]) {
+    /// Goes behind `bytes`, the first `settled` of which are dealt with; without it none of them.
+    pub(super) fn advance(&mut self, bytes: &[u8], settled: Option<usize>) {
+        if let Some(settled) = settled {
+            self.add(&bytes[..settled]);
+            self.settled = Some((self.offset, self.hasher.digest128()));
+            self.add(&bytes[settled..]);
+        } else {
+            self.add(bytes);
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.offset += bytes.len() as u64;
     }
 
-    /// A mark for the producer: the offset, the hash, and how the input was read.
+    /// The same place, where all before it is settled.
+    fn copy(&self) -> Self {
+        Self { offset: self.offset, hasher: self.hasher.clone(), settled: self.settled }
+    }
+
+    /// A mark of the settled place for the producer: the offset, the hash, and how the input was read.
     pub(super) fn mark(&self, reading: u64) -> String {
-        format!("input {} {:032x} {reading:016x}", self.offset, self.hasher.digest128())
+        let (offset, hash) = self.settled.unwrap_or_else(|| (0, Xxh3::new().digest128()));
+        format!("input {offset} {hash:032x} {reading:016x}")
     }
 }
 
@@ -76,7 +96,7 @@ impl Run {
         }
         // All before the begin mark is stored: it is only read, to see that it is the same.
         while place.offset < begin.offset {
-            self.read_more(source, place, begin.offset, name)?;
+            self.read_more(source, place, end.offset, name)?;
             let left = (begin.offset - place.offset) as usize;
             let block = &source.block()[..left.min(source.block().len())];
             self.records.clear();
@@ -88,7 +108,7 @@ impl Run {
                 used
             };
             let block = source.block()[..used].to_vec();
-            place.advance(&block);
+            place.advance(&block, Some(used));
             source.consume(used);
             self.pass(&block)?;
         }
@@ -104,50 +124,77 @@ impl Run {
         if place.hasher.digest128() != begin.hash {
             return differs();
         }
+        self.end_pending()?;
         // From there to the end mark some is stored and some is not. It is small, and it is read whole before any of
         // it is stored, because only then is it known to be the same.
         let mut window = Vec::new();
-        let mut ahead = Place { offset: place.offset, hasher: place.hasher.clone() };
+        let mut ahead = place.copy();
         while ahead.offset < end.offset {
             self.read_more(source, &ahead, end.offset, name)?;
             let left = (end.offset - ahead.offset) as usize;
             let block = &source.block()[..left.min(source.block().len())];
             window.extend_from_slice(block);
-            ahead.advance(block);
+            ahead.advance(block, None);
             let used = block.len();
             source.consume(used);
         }
         if ahead.hasher.digest128() != end.hash {
             return differs();
         }
-        let end_number = resume.end.0;
-        let mut at = 0;
-        let mut number = resume.begin.0;
-        while at < window.len() {
-            self.records.clear();
-            let rest = &window[at..];
-            let mut used = self.decoder.decode(rest, false, &mut self.records)?;
-            if used == 0 {
-                // The end mark stands behind a whole record: the last of an input may have no delimiter.
-                used = self.decoder.decode(rest, true, &mut self.records)?;
-            }
-            if used == 0 {
-                bail!("the input cannot be cut where producer `{name}` had cut it");
-            }
-            number += self.records.len() as u64;
-            place.advance(&rest[..used]);
-            let mark = place.mark(reading);
-            let input = source.name().to_owned();
-            self.store(&input, rest, mark.as_bytes())?;
-            self.pass(&window[at..at + used])?;
-            at += used;
+        let cut = self.cut_window(&window)?;
+        let count: u64 = cut.iter().map(|(records, _)| records.len() as u64).sum();
+        if resume.begin.0 + count != resume.end.0 {
+            return Err(anyhow!(
+                "the input cannot be cut where producer `{name}` had cut it: {count} records where there were {}",
+                resume.end.0 - resume.begin.0
+            ))
+            .hint("kput --producer with another name, if this is another input");
         }
-        if number != end_number {
-            bail!("the input cannot be cut where producer `{name}` had cut it");
+        let input = source.name().to_owned();
+        let mut rest = &window[..];
+        for (mut records, used) in cut {
+            // What was refused was kept before anything behind it was stored.
+            records.refused.clear();
+            self.records = records;
+            place.advance(&rest[..used], Some(used));
+            let mark = place.mark(reading);
+            self.store(&input, rest, mark.as_bytes())?;
+            self.pass(&rest[..used])?;
+            rest = &rest[used..];
         }
         // The input may have ended there in the middle of a line that has grown since, and would be cut in another way
         // if it were read again from before that place.
         self.producer.sync_now().with_context(|| self.context.clone())
+    }
+
+    /// Cuts a window that ends behind a whole record into records: each part with the bytes it used.
+    fn cut_window(&mut self, window: &[u8]) -> anyhow::Result<Vec<(Records, usize)>> {
+        let (mut parts, mut at) = (Vec::new(), 0);
+        while at < window.len() {
+            let mut records = Records::default();
+            let mut used = self.decoder.decode(&window[at..], false, &mut records)?;
+            if used == 0 {
+                // The last of an input may have no delimiter.
+                used = self.decoder.decode(&window[at..], true, &mut records)?;
+            }
+            if used == 0 {
+                break;
+            }
+            parts.push((records, used));
+            at += used;
+        }
+        self.end_pending()?;
+        Ok(parts)
+    }
+
+    /// A record that was too long and had no delimiter ends where an earlier run saw the end of the input.
+    fn end_pending(&mut self) -> anyhow::Result<()> {
+        if self.decoder.pending() > 0 {
+            self.records.clear();
+            self.decoder.decode(&[], true, &mut self.records)?;
+            self.records.clear();
+        }
+        Ok(())
     }
 
     /// Reads on, towards a place that an earlier run has reached.
@@ -191,11 +238,11 @@ impl Run {
         let mut number = 0;
         for path in files {
             let Some(bytes) = self.read_whole(path)? else { continue };
-            place.advance(&bytes);
+            place.advance(&bytes, Some(bytes.len()));
             number += 1;
             wanted.retain(|(ordinal, mark)| *ordinal != number || *mark != place.mark(reading).into_bytes());
             if number == resume.begin.0 {
-                begin = Place { offset: place.offset, hasher: place.hasher.clone() };
+                begin = place.copy();
             }
         }
         if wanted.is_empty() {

@@ -41,6 +41,8 @@ pub(super) struct Block {
     used: Range<usize>,
     /// The records.
     pub(super) records: Records,
+    /// How many of the bytes up to the end of this block belong to a record whose end has not been seen.
+    pub(super) pending: u64,
 }
 
 impl Block {
@@ -59,16 +61,17 @@ pub(super) struct Ahead {
 type Spare = (Vec<u8>, Records);
 
 impl Ahead {
-    /// Begins to read. `renew` makes a decoder for each input after the first.
+    /// Begins to read; with `numbered`, each record is told which of its input it is. `renew` makes a decoder for each input after the first.
     pub(super) fn start(
         source: Source,
         decoder: Box<dyn Decode>,
+        numbered: bool,
         renew: impl Fn() -> Result<Box<dyn Decode>, String> + Send + 'static,
     ) -> anyhow::Result<Self> {
         let (sender, events) = sync_channel(1);
         let (spare, used) = channel();
         let body = move || {
-            let mut reading = Reading { source, decoder, sender, spare: used };
+            let mut reading = Reading { source, decoder, numbered, sender, spare: used };
             if let Err(error) = reading.run(&renew) {
                 let _ = reading.sender.send(Event::Failed(error));
             }
@@ -99,6 +102,7 @@ impl Ahead {
 struct Reading {
     source: Source,
     decoder: Box<dyn Decode>,
+    numbered: bool,
     sender: SyncSender<Event>,
     spare: Receiver<Spare>,
 }
@@ -149,11 +153,13 @@ impl Reading {
     /// Decodes the block and sends it; `false` if nobody listens any more.
     fn decode(&mut self, last: bool) -> anyhow::Result<bool> {
         let block = self.source.block();
-        if block.is_empty() {
+        // At the end there may be nothing left and yet something to say: of a record that was dropped as it came.
+        if block.is_empty() && !last {
             return Ok(true);
         }
         let (fresh, mut records) = self.spare.try_recv().unwrap_or_default();
         records.clear();
+        records.is_numbered = self.numbered;
         let decoded = self.decoder.decode(block, last, &mut records);
         let used = match &decoded {
             Ok(used) => *used,
@@ -170,7 +176,8 @@ impl Reading {
         if !empty {
             let input = self.source.name().to_owned();
             let (buffer, used) = self.source.hand_over(used, fresh);
-            if self.sender.send(Event::Block(Box::new(Block { input, buffer, used, records }))).is_err() {
+            let block = Block { input, buffer, used, records, pending: self.decoder.pending() };
+            if self.sender.send(Event::Block(Box::new(block))).is_err() {
                 return Ok(false);
             }
         }

@@ -6,7 +6,9 @@ mod page;
 mod rejects;
 mod run;
 mod source;
+mod store;
 mod tail;
+mod whole;
 
 pub use page::PAGE;
 pub use run::run;
@@ -14,6 +16,7 @@ pub use run::run;
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap::builder::{PossibleValue, TypedValueParser};
 use regex::bytes::Regex;
 
 use super::args::{CommonArgs, OnErrorArgs, StreamArg};
@@ -36,7 +39,7 @@ pub struct Args {
     #[arg(short, long, requires = "files", conflicts_with = "whole")]
     follow: bool,
 
-    /// Each file is one record
+    /// Each file is one record (- is standard input)
     #[arg(long, requires = "files", conflicts_with_all = ["input", "key", "key_delimiter", "key_regex", "explicit_hash_key", "producer_position"])]
     whole: bool,
 
@@ -44,14 +47,14 @@ pub struct Args {
     #[arg(long, value_name = "SHARDS", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
     create: Option<u32>,
 
-    /// Format of the input: lines, ndjson, csv, nul, framed (32-bit big-endian lengths), base64 or json (what kget -o
-    /// json writes) [default: by the name of the first file, else lines, or ndjson where a field is asked for]
-    #[arg(short, long, value_name = "FORMAT")]
+    /// Format of the input: lines, ndjson, csv, tsv, nul, framed (32-bit big-endian lengths), base64 or json (what
+    /// kget -o json writes) [default: by the name of the first file, else lines, or ndjson where a field is asked for]
+    #[arg(short, long, value_name = "FORMAT", value_parser = OneOf(InputFormat::NAMES, str::parse::<InputFormat>), hide_possible_values = true)]
     input: Option<InputFormat>,
 
-    /// The byte between CSV fields
-    #[arg(long, value_name = "BYTE", default_value = ",", value_parser = one_byte, hide_default_value = true)]
-    delimiter: u8,
+    /// The byte between the fields of csv [default: a comma, of tsv a tab]
+    #[arg(long, value_name = "BYTE", value_parser = one_byte)]
+    delimiter: Option<u8>,
 
     #[command(flatten)]
     key: KeyArgs,
@@ -69,7 +72,7 @@ pub struct Args {
     producer_position: Option<String>,
 
     /// When records are made durable: every (each by itself), end (once), none (left to the kernel), or SIZE,DURATION
-    #[arg(long, value_name = "WHEN", default_value = "8MiB,50ms", value_parser = parse_sync)]
+    #[arg(long, value_name = "WHEN", default_value = "8MiB,50ms", value_parser = OneOf(SYNC_WORDS, parse_sync), hide_possible_values = true)]
     sync: Sync,
 
     /// Print a line of JSON for each record when it is durable: shard and sequence number
@@ -80,7 +83,8 @@ pub struct Args {
     #[arg(long)]
     tee: bool,
 
-    /// Hold each shard to the service's limits of 1 MiB and 1000 records a second: wait, or refuse
+    /// Hold each shard to the service's limits of 1 MiB and 1000 records a second, as far as this kput alone goes:
+    /// wait, or refuse
     #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "wait")]
     enforce_limits: Option<LimitMode>,
 
@@ -99,8 +103,8 @@ struct KeyArgs {
     #[arg(long, value_name = "FIELD")]
     key: Option<String>,
 
-    /// The key is what stands before the first of these; the record is what stands behind it
-    #[arg(long, value_name = "TEXT")]
+    /// The key is what stands before the first of these (\t is a tab); the record is what stands behind it
+    #[arg(long, value_name = "TEXT", value_parser = unescape)]
     key_delimiter: Option<String>,
 
     /// The key is what the first group of this regular expression matches, or all of it where there is no group
@@ -121,11 +125,57 @@ enum LimitMode {
     Refuse,
 }
 
+/// A delimiter as it can be typed in any shell: `\t` is a tab, `\0` a zero byte, `\\` a backslash.
+#[expect(clippy::unnecessary_wraps, reason = "what clap takes for a parser")]
+fn unescape(text: &str) -> Result<String, String> {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let escaped = chars.peek().and_then(|next| match next {
+            't' => Some('\t'),
+            '0' => Some('\0'),
+            '\\' => Some('\\'),
+            _ => None,
+        });
+        match escaped.filter(|_| c == '\\') {
+            Some(meant) => {
+                plain.push(meant);
+                chars.next();
+            }
+            None => plain.push(c),
+        }
+    }
+    Ok(plain)
+}
+
 fn one_byte(text: &str) -> Result<u8, String> {
-    match text.as_bytes() {
-        b"\\t" | b"tab" => Ok(b'\t'),
+    match unescape(text)?.as_bytes() {
+        b"tab" => Ok(b'\t'),
         &[byte] => Ok(byte),
         _ => Err("give one byte, or tab".to_owned()),
+    }
+}
+
+const SYNC_WORDS: &[&str] = &["every", "end", "none"];
+
+/// A parser whose values a shell can offer, though not all that it takes is a word of a list.
+#[derive(Clone)]
+struct OneOf<T>(&'static [&'static str], fn(&str) -> Result<T, String>);
+
+impl<T: Clone + Send + std::marker::Sync + 'static> TypedValueParser for OneOf<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<T, clap::Error> {
+        self.1.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().copied().map(PossibleValue::new)))
     }
 }
 
@@ -151,15 +201,30 @@ impl Args {
             self.key.key.is_some() || self.explicit_hash_key.is_some() || self.producer_position.is_some();
         let extension = self.files.first().and_then(|file| file.extension()).and_then(|e| e.to_str());
         match (self.input, extension) {
-            (Some(InputFormat::Csv { .. }), _) | (None, Some("csv")) => {
-                InputFormat::Csv { delimiter: self.delimiter }
-            }
+            (Some(InputFormat::Csv { delimiter }), _) => self.csv(delimiter),
             (Some(format), _) => format,
-            (None, Some("tsv")) => InputFormat::Csv { delimiter: b'\t' },
+            (None, Some("csv")) => self.csv(b','),
+            (None, Some("tsv")) => self.csv(b'\t'),
             (None, Some("ndjson" | "jsonl")) => InputFormat::Ndjson,
             (None, _) if wants_field => InputFormat::Ndjson,
             (None, _) => InputFormat::Lines,
         }
+    }
+
+    fn csv(&self, delimiter: u8) -> InputFormat {
+        InputFormat::Csv { delimiter: self.delimiter.unwrap_or(delimiter) }
+    }
+
+    /// What clap cannot tell is wrong.
+    fn check(&self) -> anyhow::Result<()> {
+        let format = self.format();
+        if self.delimiter.is_some() && !matches!(format, InputFormat::Csv { .. }) {
+            anyhow::bail!(
+                "--delimiter is for csv, and the input is {}; the key may stand before a --key-delimiter",
+                format.name()
+            );
+        }
+        Ok(())
     }
 
     fn decode_options(&self, record_bytes: usize) -> DecodeOptions {
@@ -235,11 +300,20 @@ mod tests {
         assert_eq!(format(&["--key", "user.id"]), InputFormat::Ndjson);
         assert_eq!(format(&["--key", "id", "a.csv"]), InputFormat::Csv { delimiter: b',' });
         assert_eq!(format(&["a.tsv"]), InputFormat::Csv { delimiter: b'\t' });
+        assert_eq!(format(&["-i", "tsv"]), InputFormat::Csv { delimiter: b'\t' });
         assert_eq!(format(&["-i", "nul", "a.csv"]), InputFormat::Nul);
         assert_eq!(
             format(&["--create=4", "-i", "csv", "--delimiter", ";"]),
             InputFormat::Csv { delimiter: b';' }
         );
+    }
+
+    #[test]
+    fn delimiters_as_they_are_typed() {
+        assert_eq!(unescape(r"\t"), Ok("\t".to_owned()));
+        assert_eq!(unescape(r"a\\t\0\d\"), Ok("a\\t\0\\d\\".to_owned()));
+        assert_eq!((one_byte(r"\t"), one_byte("tab"), one_byte(";")), (Ok(b'\t'), Ok(b'\t'), Ok(b';')));
+        assert!(one_byte("ab").is_err());
     }
 
     #[test]

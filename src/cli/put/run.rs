@@ -1,16 +1,17 @@
 //! `kput`: read, cut into records, store, acknowledge.
 
-use std::io::{Read as _, Write as _};
-use std::time::Duration;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 
 use super::again::Place;
-use super::ahead::{Ahead, Block, Event};
+use super::ahead::{Ahead, Event};
 use super::rejects::Rejects;
-use super::source::Source;
+use super::source::{self, Source};
+use super::store::Fatal;
 use super::{Args, LimitMode, tail};
-use crate::cli::meter::Meter;
+use crate::cli::meter::{Meter, Progress};
 use crate::cli::output::{self, Stdout};
 use crate::cli::report::{self, HintExt as _};
 use crate::cli::signal::{self, Interrupted, Shutdown};
@@ -38,6 +39,7 @@ fn buffer_bytes(format: InputFormat, record_bytes: u64) -> usize {
 
 /// Runs `kput`.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    args.check()?;
     let path = args.stream.resolve()?;
     let sync = args.sync()?;
     let system = System::real();
@@ -46,6 +48,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let options = args.decode_options(0);
     codec::decoder(args.format(), &options).map_err(|e| anyhow!(e))?;
     let mut source = if args.whole || args.follow {
+        if args.whole {
+            source::look_at(&args.files)?;
+        }
         None
     } else {
         Some(Source::open(
@@ -54,25 +59,26 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             shutdown,
         )?)
     };
+    let regular = args.whole || source.as_ref().is_some_and(Source::is_regular);
+    let rejects = Rejects::new(args.on_error.action(regular && !args.follow), &path)?;
     let stream = open_stream(&system, &path, args.create)?;
     let context = stream_name::context(&path);
     let record_bytes = usize::try_from(stream.manifest().record_bytes_max).unwrap_or(usize::MAX);
     if let Some(source) = &mut source {
         source.set_limit(buffer_bytes(args.format(), stream.manifest().record_bytes_max));
     }
-    let regular = args.whole || source.as_ref().is_some_and(Source::is_regular);
-    let action = if args.follow { args.on_error.action(false) } else { args.on_error.action(regular) };
-    let mut producer = Producer::open(stream, sync, args.ack).with_context(|| context.clone())?;
-    if args.enforce_limits == Some(LimitMode::Wait) {
-        producer.limit(Limits::default());
-    }
-    let meter = args.common.meter(PROGRAM, source.as_ref().and_then(Source::total_bytes));
+    let producer = Producer::open(stream, sync, args.ack).with_context(|| context.clone())?;
+    let is_numbered = args.producer_position.is_some() || args.enforce_limits == Some(LimitMode::Refuse);
+    let meter = meter(&args, source.as_ref().and_then(Source::total_bytes));
     let mut run = Run {
-        rejects: Rejects::new(action, &path),
+        rejects,
         out: (args.ack || args.tee).then(|| Stdout::open(false, Some(shutdown))).transpose()?,
-        refuse: (args.enforce_limits == Some(LimitMode::Refuse)).then(Limits::default),
+        limits: args.enforce_limits.map(|mode| (mode, Limits::default())),
         decoder: codec::decoder(args.format(), &args.decode_options(record_bytes)).map_err(|e| anyhow!(e))?,
-        records: Records::default(),
+        records: Records { is_numbered, ..Records::default() },
+        is_replaying: false,
+        fatal: None,
+        last_pause: None,
         args,
         producer,
         shutdown,
@@ -88,13 +94,25 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     run.end(outcome)
 }
 
+/// Shows progress, unless what is printed on the same terminal would be written into the picture.
+fn meter(args: &Args, total_bytes: Option<u64>) -> Meter {
+    let mut common = args.common.clone();
+    if common.progress == Progress::Auto && (args.ack || args.tee) && std::io::stdout().is_terminal() {
+        common.progress = Progress::Never;
+    }
+    common.meter(PROGRAM, total_bytes)
+}
+
 fn open_stream(system: &System, path: &std::path::Path, create: Option<u32>) -> anyhow::Result<Stream> {
     match (Stream::open(system, path), create) {
         (Err(StreamError::NotFound { .. }), Some(shards)) => {
             let new = NewStream { shards, ..NewStream::default() };
             match Stream::create(system, path, &new) {
-                // Somebody else was faster: that is the stream, then.
-                Err(StreamError::Exists { .. }) => Ok(Stream::open(system, path)?),
+                // Somebody else was faster, and that is the stream then; or it is something else.
+                Err(StreamError::Exists { .. }) => match Stream::open(system, path) {
+                    Err(StreamError::NotFound { .. }) => Err(stream_name::unknown(path)),
+                    other => other.with_context(|| stream_name::context(path)),
+                },
                 other => other.with_context(|| stream_name::context(path)),
             }
         }
@@ -114,7 +132,14 @@ pub(super) struct Run {
     /// What stream it is about, for errors.
     pub(super) context: stream_name::About,
     pub(super) decoder: Box<dyn Decode>,
-    refuse: Option<Limits>,
+    /// What each shard takes, where it is held to that.
+    pub(super) limits: Option<(LimitMode, Limits)>,
+    /// What is read was read by an earlier run, and may be stored in part.
+    pub(super) is_replaying: bool,
+    /// Why the run ends once what stands before it is stored.
+    pub(super) fatal: Option<Fatal>,
+    /// When it last waited for a shard to take more.
+    pub(super) last_pause: Option<Instant>,
     /// Standard output, where it was asked for and still has a reader.
     out: Option<Stdout>,
     /// Whether something of the input was not stored, and not refused either.
@@ -143,7 +168,7 @@ impl Run {
         let (format, options) = (self.args.format(), self.args.decode_options(record_bytes));
         let renew = move || codec::decoder(format, &options);
         let decoder = std::mem::replace(&mut self.decoder, renew().map_err(|e| anyhow!(e))?);
-        let ahead = Ahead::start(source, decoder, renew)?;
+        let ahead = Ahead::start(source, decoder, self.records.is_numbered, renew)?;
         loop {
             match ahead.next(self.patience()) {
                 // The time for a sync has come and nothing else to do: its acknowledgements are not left waiting.
@@ -196,97 +221,12 @@ impl Run {
     /// Tells at once that something of the input cannot be stored; the run goes on, and ends with status 1.
     pub(super) fn lose(&mut self, text: &str) {
         self.incomplete = true;
-        report::say(PROGRAM, &report::printable(text), None);
+        self.tell(text);
     }
 
-    /// Stores a block.
-    fn take(&mut self, block: &Block, place: &mut Place) -> anyhow::Result<()> {
-        let bytes = block.bytes();
-        let mut mark = String::new();
-        if self.args.producer.is_some() {
-            place.advance(bytes);
-            mark = place.mark(self.args.reading());
-        }
-        self.store(&block.input, bytes, mark.as_bytes())?;
-        self.pass(bytes)
-    }
-
-    /// Stores what was decoded of `block`; deals with what was refused.
-    pub(super) fn store(&mut self, input: &str, block: &[u8], mark: &[u8]) -> anyhow::Result<()> {
-        let mut records = std::mem::take(&mut self.records);
-        let fatal = if self.rejects.is_fatal() { records.refused.first().cloned() } else { None };
-        if let Some(refused) = &fatal {
-            records.truncate(refused.after);
-        }
-        let outcome = self.store_records(input, block, &mut records, mark);
-        self.meter.add(records.len() as u64, records.ends.last().map_or(0, |&end| u64::from(end)));
-        if fatal.is_none() {
-            for (i, refused) in records.refused.iter().enumerate() {
-                let raw = records.refused_raw(block, i);
-                self.rejects.keep(input, refused.number, &refused.reason, raw, None, refused.raw_in_arena);
-            }
-            self.rejects.flush(false)?;
-        }
-        self.records = records;
-        outcome?;
-        match fatal {
-            Some(refused) => Err(anyhow!("{input}: record {}: {}", refused.number, refused.reason))
-                .hint("kput --on-error reject, which keeps such records and stores the others"),
-            None => Ok(()),
-        }
-    }
-
-    fn store_records(
-        &mut self,
-        input: &str,
-        block: &[u8],
-        records: &mut Records,
-        mark: &[u8],
-    ) -> anyhow::Result<()> {
-        if self.args.producer_position.is_some() {
-            return self.store_positioned(input, block, records);
-        }
-        if let Some(limits) = &mut self.refuse {
-            let now = self.producer.stream().system().clock.boot_us();
-            let over = self.producer.over_limit(limits, now, block, records);
-            for i in &over {
-                let key = records.key(block, *i).and_then(|key| std::str::from_utf8(key).ok());
-                let reason = "ProvisionedThroughputExceededException: the rate of its shard is used up";
-                self.rejects.keep(input, *i as u64 + 1, reason, records.payload(block, *i), key, false);
-            }
-            if !over.is_empty() && self.rejects.is_fatal() {
-                bail!("{input}: the rate of a shard is used up (ProvisionedThroughputExceededException)");
-            }
-            records.retain(|i| over.binary_search(&i).is_err());
-        }
-        self.producer.put_marked(block, records, mark).with_context(|| self.context.clone())
-    }
-
-    fn store_positioned(&mut self, input: &str, block: &[u8], records: &Records) -> anyhow::Result<()> {
-        let mut positions = Vec::with_capacity(records.len());
-        for i in 0..records.len() {
-            let text = records.position(block, i).unwrap_or_default();
-            let position =
-                std::str::from_utf8(text).ok().and_then(|text| text.trim_matches('"').parse().ok());
-            let Some(position) = position else {
-                bail!(
-                    "{input}: the position `{}` is not a whole number; only such can say where a producer stands",
-                    report::printable(&String::from_utf8_lossy(text))
-                );
-            };
-            positions.push(position);
-        }
-        let out_of_order =
-            self.producer.put_positioned(block, records, &positions).with_context(|| self.context.clone())?;
-        for i in out_of_order {
-            let reason = format!("its position {} is not above the one before it", positions[i]);
-            if self.rejects.is_fatal() {
-                bail!("{input}: a record is out of order: {reason}");
-            }
-            let key = records.key(block, i).and_then(|key| std::str::from_utf8(key).ok());
-            self.rejects.keep(input, positions[i], &reason, records.payload(block, i), key, false);
-        }
-        self.rejects.flush(false)
+    /// Tells something at once.
+    pub(super) fn tell(&self, text: &str) {
+        self.meter.aside(|| report::say(PROGRAM, &report::printable(text), None));
     }
 
     pub(super) fn interrupted(&self) -> anyhow::Error {
@@ -294,59 +234,6 @@ impl Run {
             Err(interrupted) => interrupted.into(),
             Ok(()) => anyhow!("interrupted"),
         }
-    }
-
-    /// Each file is one record.
-    fn put_files(&mut self) -> anyhow::Result<()> {
-        let files = self.args.files.clone();
-        let mut place = Place::default();
-        let mut stored = 0;
-        if let Some(name) = self.args.producer.clone() {
-            let resume = self.producer.claim(&name).with_context(|| self.context.clone())?;
-            if !resume.is_fresh() {
-                place = self.check_files(&files, &name, &resume)?;
-                stored = resume.begin.0;
-            }
-        }
-        for (i, path) in files.iter().enumerate() {
-            self.shutdown.check()?;
-            let shown = path.display().to_string();
-            let key = self.args.key.key_value.clone();
-            let Some(bytes) = self.read_whole(path)? else {
-                let reason = "it is longer than a record of this stream may be";
-                if self.rejects.is_fatal() {
-                    bail!("{shown}: {reason}");
-                }
-                self.rejects.keep(&shown, i as u64 + 1, reason, &[], key.as_deref(), true);
-                continue;
-            };
-            if stored > 0 {
-                stored -= 1;
-                self.pass(&bytes)?;
-                continue;
-            }
-            self.records.clear();
-            self.records.push_whole(bytes.len(), key.as_deref());
-            place.advance(&bytes);
-            let mark = place.mark(self.args.reading());
-            self.store(&shown, &bytes, mark.as_bytes())?;
-            self.pass(&bytes)?;
-            self.tick()?;
-        }
-        Ok(())
-    }
-
-    /// A file as one record; `None` if it is too long for that.
-    pub(super) fn read_whole(&self, path: &std::path::Path) -> anyhow::Result<Option<Vec<u8>>> {
-        let limit = self.producer.stream().manifest().record_bytes_max;
-        let key_bytes = self.args.key.key_value.as_ref().map_or(0, String::len) as u64;
-        let cannot = || format!("cannot read {}", path.display());
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).with_context(cannot)?;
-        // Not by its length: a pipe has none, and a file may grow meanwhile.
-        let most = limit.saturating_sub(key_bytes);
-        file.take(most + 1).read_to_end(&mut bytes).with_context(cannot)?;
-        Ok((bytes.len() as u64 <= most).then_some(bytes))
     }
 
     /// How long to wait for input.
@@ -451,8 +338,11 @@ impl Run {
     }
 
     fn finish(&mut self) -> anyhow::Result<()> {
-        self.producer.finish().with_context(|| self.context.clone())?;
-        self.rejects.flush(true)?;
+        // First what was refused: the producer's last words are that all before them is dealt with.
+        let kept = self.rejects.flush(true);
+        if kept.is_ok() { self.producer.finish() } else { self.producer.sync_now() }
+            .with_context(|| self.context.clone())?;
+        kept?;
         self.acknowledge()?;
         if let Some(out) = &mut self.out
             && let Err(error) = out.flush()

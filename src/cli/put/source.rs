@@ -17,14 +17,38 @@ pub(super) struct Source {
     shutdown: &'static Shutdown,
 }
 
-fn open(path: &Path, limit: usize, shutdown: &'static Shutdown) -> anyhow::Result<(BlockReader, String)> {
+/// What an input is called.
+pub(super) fn show(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// Looks at all inputs before anything is stored: a misspelt name is found at once.
+pub(super) fn look_at(files: &[PathBuf]) -> anyhow::Result<()> {
+    for name in files.iter().filter(|name| *name != Path::new("-")) {
+        let looked = std::fs::metadata(name).and_then(|meta| match meta.file_type() {
+            kind if kind.is_dir() => Err(std::io::ErrorKind::IsADirectory.into()),
+            // Whether it may be read. A FIFO would notice.
+            kind if kind.is_file() => std::fs::File::open(name).map(drop),
+            _ => Ok(()),
+        });
+        looked.with_context(|| format!("cannot read {}", name.display()))?;
+    }
+    Ok(())
+}
+
+/// Opens an input.
+pub(super) fn open(
+    path: &Path,
+    limit: usize,
+    shutdown: &'static Shutdown,
+) -> anyhow::Result<(BlockReader, String)> {
     if path == Path::new("-") {
         let reader = BlockReader::stdin(limit, Some(shutdown)).context("cannot read standard input")?;
-        return Ok((reader, "standard input".to_owned()));
+        return Ok((reader, show(path)));
     }
     let reader = BlockReader::open(path, limit, Some(shutdown))
         .with_context(|| format!("cannot read {}", path.display()))?;
-    Ok((reader, path.display().to_string()))
+    Ok((reader, show(path)))
 }
 
 impl Source {
@@ -32,9 +56,7 @@ impl Source {
     /// found before anything is stored.
     pub(super) fn open(files: &[PathBuf], limit: usize, shutdown: &'static Shutdown) -> anyhow::Result<Self> {
         let mut names = if files.is_empty() { vec![PathBuf::from("-")] } else { files.to_vec() };
-        for name in names.iter().skip(1).filter(|name| *name != Path::new("-")) {
-            std::fs::metadata(name).with_context(|| format!("cannot read {}", name.display()))?;
-        }
+        look_at(&names[1..])?;
         let first = names.remove(0);
         let (reader, name) = open(&first, limit, shutdown)?;
         Ok(Self { names: names.into_iter(), reader, name, limit, shutdown })

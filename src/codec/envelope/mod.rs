@@ -22,7 +22,7 @@ mod read;
 mod write;
 
 pub use read::Envelope;
-pub use write::{EnvelopeEncoder, Rejection, write_rejected};
+pub use write::{EnvelopeEncoder, Rejected, Rejection, write_rejected};
 
 pub(super) use read::EnvelopeDecoder;
 

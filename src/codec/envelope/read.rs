@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::super::base64_lines::{BASE64, decode_into};
 use super::super::columns::{Place, check_key, check_size};
 use super::super::instant::{parse_epoch, parse_rfc3339};
-use super::super::split::{Line, Splitter};
+use super::super::ndjson::KeyField;
+use super::super::split::{Line, Splitter, without_bom};
 use super::super::{BrokenInput, Decode, Records, Span};
 use super::MARKER;
 use crate::hash::HashKey;
@@ -79,6 +80,15 @@ struct Members<'a> {
     text: Option<Text<'a>>,
     #[serde(borrow)]
     base64: Option<Text<'a>>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+/// What of the reason of a rejection matters to who puts the record back.
+#[derive(Deserialize)]
+struct Told {
+    #[serde(default)]
+    truncated: bool,
 }
 
 /// A string that is copied only where it has escapes. (In an `Option`, serde copies a bare `Cow` always.)
@@ -106,6 +116,10 @@ impl<'a> Envelope<'a> {
                     "it is not an envelope: \"kpipe\":\"{MARKER}\" is missing; for plain JSON give ndjson as the format"
                 ));
             }
+        }
+        let told = members.error.and_then(|error| serde_json::from_str::<Told>(error.get()).ok());
+        if told.is_some_and(|told| told.truncated) {
+            return Err("it was rejected, and only its start was kept (error.truncated)".to_owned());
         }
         let payload = match (members.json, members.text, members.base64) {
             (Some(json), None, None) => Cow::Borrowed(json.get().as_bytes()),
@@ -203,36 +217,55 @@ enum Value {
 /// Decodes `json`.
 #[derive(Debug)]
 pub(in super::super) struct EnvelopeDecoder {
+    /// Where the key comes from of a record that brings none.
+    key: KeyField,
     record_bytes: usize,
     splitter: Splitter,
 }
 
 impl EnvelopeDecoder {
-    pub(in super::super) fn new(record_bytes: usize) -> Self {
+    pub(in super::super) fn new(key: KeyField, record_bytes: usize) -> Self {
         // Every byte of a text may have been written as `\u0000`.
         let line_bytes = 6 * record_bytes + MEMBERS_BYTES;
-        Self { record_bytes, splitter: Splitter::new(b'\n', line_bytes, record_bytes) }
+        Self { key, record_bytes, splitter: Splitter::new(b'\n', line_bytes, record_bytes) }
     }
 }
 
 impl Decode for EnvelopeDecoder {
     fn decode(&mut self, block: &[u8], last: bool, out: &mut Records) -> Result<usize, BrokenInput> {
-        let limit = self.record_bytes;
+        let (key, limit) = (&self.key, self.record_bytes);
         Ok(self.splitter.split(block, last, out, |line, out| {
             let text = block[line.start..line.end].trim_ascii();
+            let text = without_bom(line, text);
             if text.is_empty() {
                 return;
             }
-            if let Err(reason) = push(block, text, line, limit, out) {
+            if let Err(reason) = push(block, text, line, key, limit, out) {
                 out.refuse(line.number, line.start, line.end, reason);
             }
         }))
     }
+
+    fn pending(&self) -> u64 {
+        self.splitter.pending()
+    }
 }
 
-fn push(block: &[u8], text: &[u8], line: Line, limit: usize, out: &mut Records) -> Result<(), String> {
-    let envelope = Envelope::parse(text)?;
-    let key = envelope.key.as_deref().map(str::as_bytes);
+fn push(
+    block: &[u8],
+    text: &[u8],
+    line: Line,
+    rule: &KeyField,
+    limit: usize,
+    out: &mut Records,
+) -> Result<(), String> {
+    let mut envelope = Envelope::parse(text)?;
+    let key = match envelope.key.take() {
+        Some(Cow::Borrowed(key)) => Some(Cow::Borrowed(key.as_bytes())),
+        Some(Cow::Owned(key)) => Some(Cow::Owned(key.into_bytes())),
+        None => rule.take_from(&mut envelope.payload)?.map(Cow::Owned),
+    };
+    let key = key.as_deref();
     check_size(envelope.payload.len(), key.map_or(0, <[u8]>::len), limit)?;
     let before = out.payloads.len();
     if let Some(key) = key {
@@ -253,7 +286,7 @@ fn push(block: &[u8], text: &[u8], line: Line, limit: usize, out: &mut Records) 
     let payload = out.store(&envelope.payload);
     out.payload_in_arena = true;
     out.payloads.push(payload);
-    out.ends.push(line.next as u32);
+    out.push_end(line);
     Ok(())
 }
 

@@ -3,8 +3,12 @@
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::super::json_path::JsonPath;
+use super::super::key::ByteRule;
+use super::super::key::KeyRule;
+use super::super::ndjson::KeyField;
 use super::super::{Decode, Encode, Records};
-use super::{Envelope, EnvelopeDecoder, EnvelopeEncoder, Rejection, write_rejected};
+use super::{Envelope, EnvelopeDecoder, EnvelopeEncoder, Rejected, Rejection, write_rejected};
 use crate::hash::HashKey;
 use crate::record::{Attribute, Record, SequenceNumber, ShardId};
 
@@ -107,16 +111,61 @@ fn what_is_not_an_envelope_says_why() {
     }
 }
 
+/// The first 4 KiB of a record that was too long were put back as a whole one.
+#[test]
+fn the_start_of_a_rejected_record_is_no_record() {
+    let rejection = Rejection { reason: "too long", truncated: true, ..Rejection::default() };
+    let mut out = Vec::new();
+    write_rejected(&Rejected { payload: b"1,2", ..Rejected::default() }, &rejection, &mut out);
+    let error = Envelope::parse(out.trim_ascii()).unwrap_err();
+    assert!(error.contains("only its start"), "{error}");
+}
+
+#[test]
+fn what_is_known_of_a_rejected_record_comes_back_with_it() {
+    let attributes = [Attribute { name: "a".into(), value: b"b".to_vec() }];
+    let record = Rejected {
+        key: Some("k"),
+        explicit_hash: Some(HashKey(7)),
+        timestamp_us: Some(1_000_000),
+        attributes: &attributes,
+        payload: b"x",
+    };
+    let mut out = Vec::new();
+    write_rejected(&record, &Rejection { reason: "no", ..Rejection::default() }, &mut out);
+    let envelope = Envelope::parse(out.trim_ascii()).unwrap();
+    assert_eq!((envelope.key.as_deref(), envelope.explicit_hash), (Some("k"), Some(HashKey(7))));
+    assert_eq!((envelope.timestamp_us, &envelope.attributes[..]), (Some(1_000_000), &attributes[..]));
+}
+
+/// A record refused for want of a key went back without one.
+#[test]
+fn a_key_is_looked_for_where_an_envelope_has_none() {
+    let lines =
+        b"{\"kpipe\":\"record\",\"json\":{\"id\":\"a\"}}\n{\"kpipe\":\"record\",\"partitionKey\":\"own\",\
+        \"json\":{\"id\":\"b\"}}\n{\"kpipe\":\"record\",\"json\":{\"x\":1}}\n";
+    let key = KeyField::Path(JsonPath::new("id").unwrap());
+    let mut records = Records::default();
+    EnvelopeDecoder::new(key, 100).decode(lines, true, &mut records).unwrap();
+    assert_eq!((records.key(lines, 0), records.key(lines, 1)), (Some(&b"a"[..]), Some(&b"own"[..])));
+    assert_eq!((records.len(), records.refused[0].number), (2, 3));
+    let key = KeyField::Bytes(ByteRule::new(&KeyRule::Delimiter(b":".to_vec())).unwrap().unwrap());
+    let line = b"{\"kpipe\":\"record\",\"text\":\"k:v\"}\n";
+    records.clear();
+    EnvelopeDecoder::new(key, 100).decode(line, true, &mut records).unwrap();
+    assert_eq!((records.key(line, 0), records.payload(line, 0)), (Some(&b"k"[..]), &b"v"[..]));
+}
+
 #[test]
 fn a_rejected_record_is_put_back_as_it_is() {
     let rejection =
-        Rejection { reason: "no \"key\"", number: Some(4), input: Some("a.csv"), truncated: true };
+        Rejection { reason: "no \"key\"", number: Some(4), input: Some("a.csv"), truncated: false };
     let mut out = Vec::new();
-    write_rejected(None, b"1,2", &rejection, &mut out);
+    write_rejected(&Rejected { payload: b"1,2", ..Rejected::default() }, &rejection, &mut out);
     assert_eq!(
         String::from_utf8_lossy(&out),
         "{\"kpipe\":\"record\",\"text\":\"1,2\",\"error\":{\"reason\":\"no \\\"key\\\"\",\"number\":4,\
-         \"input\":\"a.csv\",\"truncated\":true}}\n"
+         \"input\":\"a.csv\"}}\n"
     );
     EnvelopeEncoder::new("s", Uuid::nil()).encode_rejected(
         &Record { key: Some("k"), payload: b"7", ..PLAIN },
@@ -124,7 +173,7 @@ fn a_rejected_record_is_put_back_as_it_is() {
         &mut out,
     );
     let mut records = Records::default();
-    EnvelopeDecoder::new(100).decode(&out, true, &mut records).unwrap();
+    EnvelopeDecoder::new(KeyField::Bytes(ByteRule::None), 100).decode(&out, true, &mut records).unwrap();
     assert!(records.refused.is_empty());
     assert_eq!((records.payload(&out, 0), records.key(&out, 0)), (&b"1,2"[..], None));
     assert_eq!((records.payload(&out, 1), records.key(&out, 1)), (&b"7"[..], Some(&b"k"[..])));
@@ -134,7 +183,7 @@ fn a_rejected_record_is_put_back_as_it_is() {
 fn the_limit_counts_payload_and_key() {
     let lines = b"{\"kpipe\":\"record\",\"text\":\"123\",\"partitionKey\":\"k\"}\n\n{\"kpipe\":\"record\",\"text\":\"123\",\"partitionKey\":\"kk\"}";
     let mut records = Records::default();
-    EnvelopeDecoder::new(4).decode(lines, true, &mut records).unwrap();
+    EnvelopeDecoder::new(KeyField::Bytes(ByteRule::None), 4).decode(lines, true, &mut records).unwrap();
     assert_eq!((records.len(), records.refused.len(), records.refused[0].number), (1, 1, 3));
 }
 
@@ -200,7 +249,7 @@ proptest! {
             prop_assert_eq!(envelope.sub_sequence, *sub_sequence);
         }
         let mut out = Records::default();
-        prop_assert_eq!(EnvelopeDecoder::new(1 << 20).decode(&lines, true, &mut out).unwrap(), lines.len());
+        prop_assert_eq!(EnvelopeDecoder::new(KeyField::Bytes(ByteRule::None), 1 << 20).decode(&lines, true, &mut out).unwrap(), lines.len());
         prop_assert!(out.refused.is_empty(), "{:?}", out.refused);
         for (i, (key, hash, timestamp, _, _, attributes, payload)) in records.iter().enumerate() {
             prop_assert_eq!(out.payload(&lines, i), &payload[..]);

@@ -30,6 +30,21 @@ pub struct Rejection<'a> {
     pub truncated: bool,
 }
 
+/// A record that no stream has taken, as far as it is known.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rejected<'a> {
+    /// The partition key.
+    pub key: Option<&'a str>,
+    /// The explicit hash key.
+    pub explicit_hash: Option<HashKey>,
+    /// Microseconds since the epoch that its producer gave.
+    pub timestamp_us: Option<i64>,
+    /// Attributes, in their order.
+    pub attributes: &'a [Attribute],
+    /// The payload, or where its decoder would not take it what stood in the input.
+    pub payload: &'a [u8],
+}
+
 impl EnvelopeEncoder {
     /// An encoder for the records of one stream.
     pub fn new(stream_name: &str, stream_id: Uuid) -> Self {
@@ -88,10 +103,15 @@ impl Encode for EnvelopeEncoder {
 }
 
 /// Appends the envelope of a record that was rejected before any stream took it.
-pub fn write_rejected(key: Option<&str>, payload: &[u8], rejection: &Rejection<'_>, out: &mut Vec<u8>) {
+pub fn write_rejected(record: &Rejected<'_>, rejection: &Rejection<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&marked());
-    push_key(key, None, out);
-    push_payload(payload, out);
+    push_key(record.key, record.explicit_hash, out);
+    if let Some(us) = record.timestamp_us {
+        out.extend_from_slice(b",\"timestamp\":");
+        push_time(us, out);
+    }
+    push_attributes(record.attributes, out);
+    push_payload(record.payload, out);
     push_error(rejection, out);
     out.extend_from_slice(b"}\n");
 }

@@ -2,7 +2,7 @@
 
 use super::super::error::{Error, InShard};
 use super::{Ack, Producer, Sync};
-use crate::log::SyncTicket;
+use crate::log::{self, SyncTicket};
 use crate::record::{SequenceNumber, ShardId};
 
 impl Producer {
@@ -125,6 +125,28 @@ impl Producer {
         Some(self.stream.sequence(info, ack.index, ack.arrival_us))
     }
 
+    /// Tells a later run of the same name where this one stands, if all that was put is durable: it has nothing in doubt
+    /// then. What is told need not be durable, for without it the batches tell enough.
+    pub fn tell_place(&mut self) -> Result<(), Error> {
+        let Some(place) = self.named.as_ref().and_then(|named| named.last_place(self.ordinal)) else {
+            return Ok(());
+        };
+        for i in 0..self.slots.len() {
+            let shard = self.slots[i].shard;
+            match self.writer(i).and_then(|writer| writer.note_place(&place)) {
+                // Where it cannot be told, the next run learns it from other shards, or looks for itself.
+                Ok(()) | Err(log::Error::Closed(_) | log::Error::DiskFull { .. }) => {}
+                // Nor is it this run's to tell any more.
+                Err(log::Error::Fenced { .. }) => return Ok(()),
+                Err(error) => return Err(error).in_shard(shard),
+            }
+        }
+        if let Some(named) = &mut self.named {
+            named.settle();
+        }
+        Ok(())
+    }
+
     /// Writes all, returns when everything is durable (or at once, for [`Sync::None`]), and marks a clean end where this
     /// was the last writer: behind the wait, so that the mark says of all before it that it is on the disk.
     pub fn finish(&mut self) -> Result<(), Error> {
@@ -132,6 +154,7 @@ impl Producer {
         if self.sync != Sync::None {
             self.begin_sync()?;
             self.collect(true)?;
+            self.tell_place()?;
         }
         for slot in &mut self.slots {
             if let Some(mut writer) = slot.writer.take() {

@@ -1,11 +1,10 @@
 //! The service's limits, imitated, so that a producer can be tried against them: 1 MiB and 1000 records a second for
-//! each shard, as a bucket that holds one second's worth.
+//! each shard, as a bucket that holds one second's worth. Whoever asks waits by himself: what he has gathered should be on
+//! the disk meanwhile.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::record::ShardId;
-use crate::sys::System;
 
 /// Bytes a second that a shard takes.
 pub const BYTES_PER_SECOND: u64 = 1 << 20;
@@ -49,17 +48,6 @@ impl Limits {
             bucket.records -= MICRO;
         }
         wait as i64
-    }
-
-    /// Waits until the record may go.
-    pub(super) fn take(&mut self, system: &System, shard: ShardId, bytes: usize) {
-        loop {
-            let wait = self.ask(system.clock.boot_us(), shard, bytes);
-            if wait == 0 {
-                return;
-            }
-            std::thread::sleep(Duration::from_micros(wait as u64));
-        }
     }
 }
 

@@ -15,12 +15,12 @@ mod slots;
 mod sync;
 mod take;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use acks::Ack;
 use acks::Acks;
-use limits::Limits;
-use resume::{Named, Resume};
+use resume::{Mark, Named, Resume};
 use slots::{BATCH_BYTES, Slot};
 use sync::Syncer;
 
@@ -63,7 +63,6 @@ pub struct Producer {
     syncer: Syncer,
     named: Option<Named>,
     acks: Option<Acks>,
-    limits: Option<Limits>,
     batch_bytes: usize,
     /// Records taken so far, in the order of the source.
     ordinal: u64,
@@ -107,7 +106,6 @@ impl Producer {
             syncer: Syncer::new(),
             named: None,
             acks: acks.then(Acks::default),
-            limits: None,
             batch_bytes: BATCH_BYTES,
             ordinal: 0,
             unsynced_bytes: 0,
@@ -132,16 +130,16 @@ impl Producer {
         self.written
     }
 
-    /// Holds every shard to the service's limits from now on.
-    pub fn limit(&mut self, limits: Limits) {
-        self.limits = Some(limits);
-    }
-
     /// Takes over a producer's name: earlier runs are fenced, and what they stored is told.
     pub fn claim(&mut self, name: &str) -> Result<Resume, Error> {
         let resume = resume::claim(self, name)?;
         self.ordinal = resume.begin.0;
         Ok(resume)
+    }
+
+    /// Up to where each named producer has stored something, by name.
+    pub fn places(&mut self) -> Result<BTreeMap<String, Mark>, Error> {
+        resume::places(self)
     }
 
     /// Goes behind everything that earlier runs may have stored: for a source whose last part, which may be stored in

@@ -10,10 +10,15 @@
 //!    shard that owns its hash key, because within a shard records were stored in the source's order;
 //! 4. goes on as usual.
 //!
+//! A run that ends well leaves its last place as both marks in every shard, so that the next one has nothing in doubt,
+//! and does not come again upon what stands behind the last record and was refused.
+//!
 //! This holds across splits and merges because a shard's children begin with what it knew, hash key range by range.
 
+use std::collections::BTreeMap;
+
 use crate::hash::{HashKey, HashRange};
-use crate::log::{Claim, ProducerState};
+use crate::log::{Claim, ProducerState, Writer};
 use crate::record::{POSITION_BYTES_MAX, Provenance};
 
 use super::super::error::Error;
@@ -39,7 +44,7 @@ pub struct Resume {
 impl Resume {
     /// Whether there was no earlier run that stored anything.
     pub fn is_fresh(&self) -> bool {
-        self.end.0 == 0
+        self.end.0 == 0 && self.end.1.is_empty()
     }
 }
 
@@ -62,6 +67,8 @@ pub(super) struct Named {
     durable: Mark,
     /// The same, once the sync that goes on has ended.
     syncing: Mark,
+    /// The place that is on the disk as both marks.
+    settled: Option<Mark>,
 }
 
 impl Named {
@@ -91,6 +98,25 @@ impl Named {
             ordinal,
             position: encode(&self.durable, &self.ahead),
         }
+    }
+
+    /// The last place of a run that has put `ordinal` records and waited for the disk, if that is to be told.
+    pub(super) fn last_place(&self, ordinal: u64) -> Option<Provenance> {
+        let at = &self.at;
+        // A source that tells its places itself has no marks. And where the run was cut short, the batches tell more.
+        let told = at.1.is_empty() || self.settled.as_ref() == Some(at);
+        let whole = *at == self.ahead && *at == self.durable && at.0 == ordinal && at.0 >= self.end;
+        (whole && !told).then(|| Provenance {
+            producer: self.name.clone(),
+            epoch: self.epoch,
+            ordinal,
+            position: encode(at, at),
+        })
+    }
+
+    /// The last place has been told.
+    pub(super) fn settle(&mut self) {
+        self.settled = Some(self.at.clone());
     }
 
     /// A sync begins, with all that was put up to the last mark written.
@@ -126,6 +152,7 @@ fn encode(begin: &Mark, end: &Mark) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// The begin and the end mark of a position that a named producer left.
 fn decode(position: &[u8]) -> Option<(Mark, Mark)> {
     let text = std::str::from_utf8(position).ok()?;
     let mut marks = text.lines().map(|line| {
@@ -133,6 +160,28 @@ fn decode(position: &[u8]) -> Option<(Mark, Mark)> {
         Some((ordinal.parse().ok()?, mark.as_bytes().to_vec()))
     });
     Some((marks.next()??, marks.next()??))
+}
+
+/// Up to where each named producer has stored something, by name: the end mark of its furthest batch.
+pub(super) fn places(producer: &mut Producer) -> Result<BTreeMap<String, Mark>, Error> {
+    let mut places: BTreeMap<String, Mark> = BTreeMap::new();
+    for i in 0..producer.slots.len() {
+        let shard = producer.slots[i].shard;
+        let states = match producer.writer(i).and_then(Writer::producers) {
+            Ok(states) => states,
+            // Its children know what it knew.
+            Err(crate::log::Error::Closed(_)) => continue,
+            Err(error) => return Err(producer.stream.failed(shard, error)),
+        };
+        for state in states {
+            let Some((_, end)) = decode(&state.last.position) else { continue };
+            let place = places.entry(state.last.producer).or_default();
+            if end.0 >= place.0 {
+                *place = end;
+            }
+        }
+    }
+    Ok(places)
 }
 
 /// Claims `name` in every open shard.
@@ -167,9 +216,14 @@ pub(super) fn claim(producer: &mut Producer, name: &str) -> Result<Resume, Error
         }
         break states;
     };
-    let furthest = states.iter().max_by_key(|state| state.last.ordinal);
+    // Of those with the same last record the one that a run has left at its end knows most.
+    let begun = |state: &ProducerState| decode(&state.last.position).map_or(0, |(begin, _)| begin.0);
+    let furthest = states.iter().max_by_key(|state| (state.last.ordinal, begun(state)));
     let marks = match furthest {
-        Some(state) if state.last.ordinal > 0 => decode(&state.last.position).ok_or_else(|| {
+        Some(state) if state.last.ordinal > 0 || !state.last.position.is_empty() => decode(
+            &state.last.position,
+        )
+        .ok_or_else(|| {
             Error::Invalid(format!(
                 "producer `{name}` left a position that is not of this program's kind: choose another name"
             ))
@@ -188,6 +242,7 @@ pub(super) fn claim(producer: &mut Producer, name: &str) -> Result<Resume, Error
         at: begin.clone(),
         durable: begin.clone(),
         syncing: begin.clone(),
+        settled: (begin == end).then(|| begin.clone()),
     });
     Ok(Resume { begin, end, epoch })
 }

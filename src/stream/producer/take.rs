@@ -1,5 +1,6 @@
 //! Taking records: each to the shard of its key, most of them only gathered.
 
+use std::ops::Range;
 use std::thread;
 
 use super::super::error::Error;
@@ -17,47 +18,50 @@ const PIECE_BYTES: usize = 16 << 10;
 
 impl Producer {
     /// Takes the records that were decoded from `block`, and notes where the source stands behind them: `mark` is
-    /// opaque, one line of text of at most [`resume::MARK_BYTES_MAX`] bytes.
+    /// opaque, one line of text of at most [`resume::MARK_BYTES_MAX`] bytes. Records that bring their own place in the
+    /// source ([`Records::positions`]) must rise: see [`Producer::out_of_order`].
     pub fn put_marked(&mut self, block: &[u8], records: &Records, mark: &[u8]) -> Result<(), Error> {
-        let behind = (self.ordinal + records.len() as u64, mark.to_vec());
-        if let Some(named) = &mut self.named {
-            named.ahead.clone_from(&behind);
-        }
+        self.begin_marked(records, mark);
         self.put(block, records)?;
-        if let Some(named) = &mut self.named {
-            named.at = behind;
-        }
+        self.end_marked();
         Ok(())
     }
 
-    /// Takes records that bring their own place in the source, each higher than the one before. The second of a pair
-    /// for which that is not so is not taken, and its number in `records` returned.
-    pub fn put_positioned(
-        &mut self,
-        block: &[u8],
-        records: &Records,
-        positions: &[u64],
-    ) -> Result<Vec<usize>, Error> {
-        let mut out_of_order = Vec::new();
-        // Ordinals count from 1, and a source may well count from 0.
-        let ordinal_of = |position: u64| position.saturating_add(1);
-        let last = positions.iter().copied().map(ordinal_of).max().unwrap_or(0).max(self.ordinal);
+    /// [`Producer::put_marked`] in parts: this, [`Producer::put_part`] for all records in their order, and
+    /// [`Producer::end_marked`].
+    pub fn begin_marked(&mut self, records: &Records, mark: &[u8]) {
+        let behind = match records.positions.last() {
+            // Ordinals count from 1, and a source may well count from 0.
+            Some(&last) => (last + 1).max(self.ordinal),
+            None => self.ordinal + records.len() as u64,
+        };
         if let Some(named) = &mut self.named {
-            named.ahead = (last, Vec::new());
+            named.ahead = (behind, mark.to_vec());
         }
-        // Positions that an earlier run has handled come again from the start.
-        for (i, &position) in positions.iter().enumerate() {
-            if ordinal_of(position) <= self.ordinal {
-                out_of_order.push(i);
-                continue;
-            }
-            self.ordinal = position;
-            self.put_one(fresh(block, records, i), None)?;
-        }
+    }
+
+    /// Takes some of the records.
+    pub fn put_part(&mut self, block: &[u8], records: &Records, part: Range<usize>) -> Result<(), Error> {
+        self.put_each(block, records, part)
+    }
+
+    /// All of the records have been taken.
+    pub fn end_marked(&mut self) {
         if let Some(named) = &mut self.named {
-            named.at = (self.ordinal, Vec::new());
+            named.at = named.ahead.clone();
         }
-        Ok(out_of_order)
+    }
+
+    /// Which of these positions are not above the one before them: such records must not be put.
+    pub fn out_of_order(&self, positions: &[u64]) -> Vec<usize> {
+        let mut ordinal = self.ordinal;
+        let falls = |position: u64| {
+            let falls = position < ordinal;
+            ordinal = ordinal.max(position + 1);
+            falls
+        };
+        let falls: Vec<bool> = positions.iter().copied().map(falls).collect();
+        (0..positions.len()).filter(|&i| falls[i]).collect()
     }
 
     /// Takes records of a source that counts them itself: each with its index there, ascending. `end` is the source's
@@ -92,7 +96,7 @@ impl Producer {
             && records.hashes.is_empty()
             && records.timestamps.is_empty()
             && records.attributes.is_empty();
-        let each = self.sync == Sync::Every || self.limits.is_some() || self.named.is_some();
+        let each = self.sync == Sync::Every || self.named.is_some();
         let keyed = records.keys.len() == records.len()
             && records.hashes.is_empty()
             && records.timestamps.is_empty()
@@ -102,7 +106,7 @@ impl Producer {
         } else if keyed && !each && self.acks.is_none() {
             self.put_keyed(block, records)
         } else {
-            self.put_each(block, records)
+            self.put_each(block, records, 0..records.len())
         }
     }
 
@@ -221,19 +225,25 @@ impl Producer {
         }
     }
 
-    pub(super) fn put_each(&mut self, block: &[u8], records: &Records) -> Result<(), Error> {
+    pub(super) fn put_each(
+        &mut self,
+        block: &[u8],
+        records: &Records,
+        part: Range<usize>,
+    ) -> Result<(), Error> {
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
         let keyed = records.keys.len() == records.len() && records.hashes.is_empty() && self.slots.len() > 1;
         if keyed {
-            HashKey::of_many(
-                (0..records.len()).map(|i| records.key(block, i).unwrap_or_default()),
-                &mut hashes,
-            );
+            HashKey::of_many(part.clone().map(|i| records.key(block, i).unwrap_or_default()), &mut hashes);
         }
-        let outcome = (0..records.len()).try_for_each(|i| {
+        let first = part.start;
+        let outcome = part.into_iter().try_for_each(|i| {
             let fresh = fresh(block, records, i);
-            let known = if fresh.key.is_some() { hashes.get(i).copied() } else { None };
+            let known = if fresh.key.is_some() { hashes.get(i - first).copied() } else { None };
+            if let Some(&position) = records.positions.get(i) {
+                self.ordinal = position;
+            }
             self.put_one(fresh, known)
         });
         self.hashes = hashes;
@@ -268,10 +278,6 @@ impl Producer {
             self.next_unkeyed = (self.next_unkeyed + 1) % self.slots.len();
             self.next_unkeyed
         };
-        if let Some(limits) = &mut self.limits {
-            let bytes = record.payload.len() + record.key.map_or(0, <[u8]>::len);
-            limits.take(self.stream.system(), self.slots[i].shard, bytes);
-        }
         self.gather(i, record, ordinal);
         if self.sync == Sync::Every {
             self.flush()?;
@@ -303,16 +309,58 @@ impl Producer {
         block: &[u8],
         records: &Records,
     ) -> Vec<usize> {
-        let over = |i: &usize| {
-            let record = fresh(block, records, *i);
-            let hash = record.explicit_hash.or_else(|| record.key.map(HashKey::of));
-            // Without a key the first shard stands for all: the service would spread them, and so does a bucket each.
-            let slot = hash.map_or(*i % self.slots.len(), |hash| self.router.slot(hash));
-            let bytes = record.payload.len() + record.key.map_or(0, <[u8]>::len);
-            limits.ask(now_us, self.slots[slot].shard, bytes) > 0
-        };
-        let mut over = over;
-        (0..records.len()).filter(|i| over(i)).collect()
+        let mut unkeyed = 0;
+        (0..records.len())
+            .filter(|&i| self.ask(limits, now_us, &fresh(block, records, i), 0, &mut unkeyed) > 0)
+            .collect()
+    }
+
+    /// How many of the records from number `from` on their shards take now, and how long, in microseconds, the one
+    /// behind them has to wait: 0 where they take all.
+    pub fn admitted(
+        &self,
+        limits: &mut Limits,
+        now_us: i64,
+        block: &[u8],
+        records: &Records,
+        from: usize,
+    ) -> (usize, i64) {
+        let mut unkeyed = 0;
+        for i in from..records.len() {
+            let ordinal = records.positions.get(i).copied().unwrap_or(self.ordinal + (i - from) as u64) + 1;
+            let wait = self.ask(limits, now_us, &fresh(block, records, i), ordinal, &mut unkeyed);
+            if wait > 0 {
+                return (i - from, wait);
+            }
+        }
+        (records.len() - from, 0)
+    }
+
+    /// How long a record has to wait; 0 where it may go, and then it is counted. `unkeyed` counts those without a key
+    /// that come before it and have not been put.
+    fn ask(
+        &self,
+        limits: &mut Limits,
+        now_us: i64,
+        record: &Fresh<'_>,
+        ordinal: u64,
+        unkeyed: &mut usize,
+    ) -> i64 {
+        let own = record.explicit_hash.or_else(|| record.key.map(HashKey::of));
+        let hash = own.or_else(|| self.named.as_ref().map(|named| named.spread(ordinal)));
+        if let (Some(named), Some(hash)) = (&self.named, hash)
+            && named.is_stored(ordinal, hash)
+        {
+            return 0;
+        }
+        let slot = hash.map_or_else(
+            || (self.next_unkeyed + 1 + *unkeyed) % self.slots.len(),
+            |hash| self.router.slot(hash),
+        );
+        let bytes = record.payload.len() + record.key.map_or(0, <[u8]>::len);
+        let wait = limits.ask(now_us, self.slots[slot].shard, bytes);
+        *unkeyed += usize::from(wait == 0 && hash.is_none());
+        wait
     }
 }
 

@@ -10,22 +10,23 @@
 //! the disk says when it is looked at.
 
 mod body;
+mod names;
 mod reading;
 mod rotation;
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
-use xxhash_rust::xxh3::xxh3_64;
+use anyhow::{Context, anyhow};
 
 use super::run::Run;
 use crate::cli::report::HintExt as _;
-use crate::cli::value::NAME_CHARS_MAX;
 use crate::codec::Records;
 use crate::stream::producer::resume::Resume;
 use crate::sys::watch::Watch;
+use names::{absolute, name_of, path_id};
 use reading::{Reader, Reading, Step};
 use rotation::After;
 use table::{FILES_MAX, Table};
@@ -56,6 +57,23 @@ struct Followed {
     lost_since: Option<i64>,
     /// The current file is no longer what the name means; when that was seen, or when it last grew.
     leaving: Option<Instant>,
+    /// Why there is nothing to read, as it was told.
+    waiting: Option<String>,
+}
+
+impl Followed {
+    /// Tells why there is nothing to read, once for each reason: a misspelt name would be waited for in silence.
+    fn wait(&mut self, run: &Run, error: &io::Error) {
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => "it does not exist yet".to_owned(),
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        };
+        if self.waiting.as_ref() != Some(&reason) {
+            run.tell(&format!("waiting for {}: {reason}", self.shown));
+            self.waiting = Some(reason);
+        }
+    }
 }
 
 /// Follows the files that were named, until a signal asks to finish.
@@ -74,55 +92,29 @@ pub(super) fn follow(run: &mut Run) -> anyhow::Result<()> {
         ))
         .hint("several kput -f, each with some of the files");
     }
-    let name = run.args.producer.clone().unwrap_or_else(|| derived_name(&paths));
+    let name = match &run.args.producer {
+        Some(name) => name.clone(),
+        None => name_of(run, &paths)?,
+    };
     let resume = run.producer.claim(&name).with_context(|| run.context.clone())?;
     let reader = Reader::new(run, name);
     let files = paths
         .into_iter()
         .map(|path| Followed {
             shown: path.display().to_string(),
-            id: xxh3_64(path.as_os_str().as_encoded_bytes()) as u32,
+            id: path_id(&path),
             path,
             current: None,
             lingering: Vec::new(),
             lost_since: None,
             leaving: None,
+            waiting: None,
         })
         .collect();
     let mut tail = Tail { files, reader, watch: Watch::new() };
     tail.watch();
     tail.restore(run, &resume)?;
     tail.run(run)
-}
-
-/// The path with its directory resolved; the file itself may be missing, or a link that will be switched.
-fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
-    if path == Path::new("-") {
-        return Err(anyhow!("standard input cannot be followed"))
-            .hint("kput without -f: it reads until the end");
-    }
-    let Some(name) = path.file_name() else { bail!("{} is not a file", path.display()) };
-    if path.metadata().is_ok_and(|meta| !meta.is_file()) {
-        bail!("{} is not a regular file, and only such can be followed", path.display());
-    }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let dir = dir
-        .canonicalize()
-        .or_else(|_| std::path::absolute(dir))
-        .with_context(|| format!("cannot follow {}", path.display()))?;
-    Ok(dir.join(name))
-}
-
-/// A producer's name for these files, whatever their order.
-fn derived_name(paths: &[PathBuf]) -> String {
-    let mut sorted: Vec<&PathBuf> = paths.iter().collect();
-    sorted.sort_unstable();
-    let all: Vec<u8> =
-        sorted.iter().flat_map(|p| [p.as_os_str().as_encoded_bytes(), b"\0"].concat()).collect();
-    let base = sorted.first().and_then(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned());
-    let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let base: String = base.unwrap_or_default().chars().filter(plain).take(NAME_CHARS_MAX - 32).collect();
-    format!("follow-{base}-{:016x}", xxh3_64(&all))
 }
 
 struct Tail {
@@ -150,6 +142,9 @@ impl Tail {
             for file in &mut files {
                 moved |= self.turn(run, file)?;
                 run.tick()?;
+            }
+            if let Some(news) = run.rejects.news() {
+                run.tell(&news);
             }
             self.files = files;
             if !moved {
@@ -293,17 +288,34 @@ impl Tail {
                 .into_iter()
                 .find(|s| s.age == rotation::Age::Live && !except.contains(&(s.dev, s.ino))),
         };
-        let Some(next) = next else { return Ok(false) };
+        let Some(next) = next else {
+            if current.is_none() {
+                match std::fs::metadata(&file.path) {
+                    Ok(meta) if meta.is_file() => {}
+                    Ok(_) => file.wait(run, &io::Error::other("it is not a regular file")),
+                    Err(error) => file.wait(run, &error),
+                }
+            }
+            return Ok(false);
+        };
+        let body = match next.open() {
+            Ok(Some(body)) => body,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                file.wait(run, &error);
+                return Ok(false);
+            }
+        };
         if next.is_unreadable() {
             run.lose(&format!(
                 "{}: is compressed in a way that kput does not read: it was left out",
                 next.path.display()
             ));
         }
-        let Some(body) = next.open() else { return Ok(false) };
         let reading = self.reader.begin(run, file, body, next.is_unreadable())?;
         file.current = Some(reading);
         file.lost_since = None;
+        file.waiting = None;
         self.watch();
         Ok(true)
     }
@@ -441,6 +453,7 @@ impl Tail {
         run.producer
             .put_marked(&[], &Records::default(), mark.as_bytes())
             .and_then(|()| run.producer.sync_now())
+            .and_then(|()| run.producer.tell_place())
             .with_context(|| run.context.clone())
     }
 }

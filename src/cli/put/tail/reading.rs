@@ -203,7 +203,8 @@ impl Reader {
             reading.grown = Instant::now();
         }
         reading.size = size;
-        if got == back {
+        // At the very end there may be nothing more and yet something to say: of a record that is too long.
+        if got == back && !last {
             return Ok(Step::End);
         }
         let is_full = got == self.buffer.len();
@@ -241,11 +242,20 @@ impl Reader {
         let block = &buffer[back..];
         run.records.clear();
         let decoded = reading.decoder.decode(block, last, &mut run.records);
-        let used = decoded.as_ref().copied().unwrap_or(0);
-        if used > 0 {
-            self.advance(reading, buffer, used, last);
-        }
-        if used > 0 || !run.records.is_empty() {
+        let used = match &decoded {
+            Ok(used) => *used,
+            // What stands before the break is stored.
+            Err(_) => run.records.ends.last().map_or(0, |&end| end as usize),
+        };
+        let is_news = used > 0 || !run.records.is_empty() || !run.records.refused.is_empty();
+        let cut = run.judge(&reading.name, block)?;
+        // A later run must begin with the record that ends this one, or whose end has not been seen.
+        let settled = match cut {
+            Some(cut) => reading.position + cut as u64,
+            None => reading.position + used as u64 - reading.decoder.pending(),
+        };
+        Self::advance(reading, buffer, used, settled);
+        if is_news {
             if self.last.is_some_and(|number| number != reading.number) {
                 // What is in doubt after a crash must lie in one file.
                 run.producer.sync_now().with_context(|| run.context.clone())?;
@@ -265,24 +275,17 @@ impl Reader {
         Ok(used)
     }
 
-    /// Moves the reading's place behind `used` bytes.
-    fn advance(&self, reading: &mut Reading, buffer: &[u8], used: usize, last: bool) {
+    /// Moves the reading's place behind `used` bytes. All before the byte `settled` of the file is dealt with.
+    fn advance(reading: &mut Reading, buffer: &[u8], used: usize, settled: u64) {
         let back = reading.context.len();
         let end = back + used;
-        // What stands behind the last delimiter is the start of a record that is dropped as it comes: a later run must
-        // begin with it.
-        let whole = match self.format {
-            InputFormat::Framed => used,
-            _ if last => used,
-            InputFormat::Nul => memchr::memrchr(0, &buffer[back..end]).map_or(0, |at| at + 1),
-            _ => memchr::memrchr(b'\n', &buffer[back..end]).map_or(0, |at| at + 1),
-        };
         let missing = (PRINT_BYTES - reading.head.len()).min(used);
         reading.head.extend_from_slice(&buffer[back..back + missing]);
-        if whole > 0 {
-            reading.offset = reading.position + whole as u64;
+        if settled > reading.offset {
+            reading.offset = settled;
             let len = reading.offset.min(PRINT_BYTES as u64) as usize;
-            let tail = &buffer[(back + whole).saturating_sub(len)..back + whole];
+            let at = back + (settled - reading.position) as usize;
+            let tail = &buffer[at.saturating_sub(len)..at];
             reading.print = body::print(&reading.head[..len], tail);
         }
         reading.position += used as u64;
@@ -324,12 +327,24 @@ impl Reader {
         }
         let mut buffer = reading.context.clone();
         buffer.extend_from_slice(&window);
-        while reading.position < entry.offset {
-            let at = buffer.len() - (entry.offset - reading.position) as usize;
+        run.is_replaying = true;
+        let outcome = self.replay_window(run, &mut reading, &buffer, entry.offset);
+        run.is_replaying = false;
+        outcome
+    }
+
+    /// Stores what lies in a buffer that begins with the reading's context and ends at the offset `end`.
+    fn replay_window(
+        &mut self,
+        run: &mut Run,
+        reading: &mut Reading,
+        buffer: &[u8],
+        end: u64,
+    ) -> anyhow::Result<bool> {
+        while reading.position < end {
+            let at = buffer.len() - (end - reading.position) as usize;
             let rest = &buffer[at - reading.context.len()..];
-            if self.store(run, &mut reading, rest, false)? == 0
-                && self.store(run, &mut reading, rest, true)? == 0
-            {
+            if self.store(run, reading, rest, false)? == 0 && self.store(run, reading, rest, true)? == 0 {
                 return Ok(false);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,9 +57,9 @@ impl Sibling {
         self.path.extension().is_some_and(|e| e == "gz")
     }
 
-    /// Opens it, if it still is what was listed.
-    pub(super) fn open(&self) -> Option<Body> {
-        Body::open(&self.path).ok().filter(|body| self.is(body))
+    /// Opens it; `None` if it no longer is what was listed.
+    pub(super) fn open(&self) -> io::Result<Option<Body>> {
+        Ok(Some(Body::open(&self.path)?).filter(|body| self.is(body)))
     }
 }
 
@@ -142,7 +143,7 @@ fn locate_in(list: &[Sibling], entry: &Entry, except: Option<(u64, u64)>) -> Opt
         list.iter().filter(|s| Some((s.dev, s.ino)) != except && !s.is_unreadable()).collect();
     list.sort_by_key(|s| ((s.dev, s.ino) != (entry.dev, entry.ino), s.is_gzip()));
     list.into_iter().find_map(|sibling| {
-        let mut body = sibling.open()?;
+        let mut body = sibling.open().ok()??;
         let print = body.print(entry.offset).ok()??;
         (print == entry.print).then_some(body)
     })
@@ -226,7 +227,7 @@ mod tests {
         let mut seen = Vec::new();
         while let Some(sibling) = next(&list, &After::File(&body), &[]) {
             seen.push(sibling.path.file_name().unwrap().to_str().unwrap().to_owned());
-            body = sibling.open().unwrap();
+            body = sibling.open().unwrap().unwrap();
         }
         assert_eq!(seen, ["a.3", "a.2.gz", "a.1", "a"]);
         // gzip is at work on the second.
