@@ -55,8 +55,8 @@ zstd\t'Zstandard'"
 complete -c kshard -n "__fish_kshard_using_subcommand create" -l record-limit -d 'The largest record, key and data together, up to 50MiB' -r
 complete -c kshard -n "__fish_kshard_using_subcommand create" -l retention -d 'How long records stay: 1h to 8760h, or forever' -r
 complete -c kshard -n "__fish_kshard_using_subcommand create" -l retain-bytes -d 'Keep at most so much in all shards together; the oldest goes first' -r
-complete -c kshard -n "__fish_kshard_using_subcommand create" -l segment-size -d 'A segment is closed when it is this large' -r
-complete -c kshard -n "__fish_kshard_using_subcommand create" -l segment-age -d 'A segment is closed when it is this old' -r
+complete -c kshard -n "__fish_kshard_using_subcommand create" -l segment-size -d 'A segment is closed when it is this large [default: 1GiB]' -r
+complete -c kshard -n "__fish_kshard_using_subcommand create" -l segment-age -d 'A segment is closed when it is this old [default: 1h]' -r
 complete -c kshard -n "__fish_kshard_using_subcommand create" -l tag -l tags -d 'A tag of your own; can be given several times' -r
 complete -c kshard -n "__fish_kshard_using_subcommand create" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
 always\t'Always: a line every ten seconds where standard error is no terminal'
@@ -120,6 +120,8 @@ complete -c kshard -n "__fish_kshard_using_subcommand advise" -s q -l quiet -d '
 complete -c kshard -n "__fish_kshard_using_subcommand advise" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kshard -n "__fish_kshard_using_subcommand map" -l window -d 'How far back to look for the load' -r
 complete -c kshard -n "__fish_kshard_using_subcommand map" -l width -d 'So many columns; without it as wide as the terminal' -r
+complete -c kshard -n "__fish_kshard_using_subcommand map" -s o -l output -d 'Print a table for people, or JSON for programs: table or json' -r -f -a "table\t'For people'
+json\t'For programs'"
 complete -c kshard -n "__fish_kshard_using_subcommand map" -l ascii -d 'Draw with ASCII characters only'
 complete -c kshard -n "__fish_kshard_using_subcommand map" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kshard -n "__fish_kshard_using_subcommand doctor" -s o -l output -d 'Print a table for people, or JSON for programs: table or json' -r -f -a "table\t'For people'
@@ -140,6 +142,8 @@ never\t'Never'"
 complete -c kshard -n "__fish_kshard_using_subcommand check" -l quick -d 'Verify headers and what they say of each other, not the records'
 complete -c kshard -n "__fish_kshard_using_subcommand check" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kshard -n "__fish_kshard_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kshard -n "__fish_kshard_using_subcommand repair" -s o -l output -d 'Print a table for people, or JSON for programs: table or json' -r -f -a "table\t'For people'
+json\t'For programs'"
 complete -c kshard -n "__fish_kshard_using_subcommand repair" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
 always\t'Always: a line every ten seconds where standard error is no terminal'
 never\t'Never'"

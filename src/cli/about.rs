@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use crate::cli::args::StreamArg;
 use crate::cli::stream_name;
-use crate::stream::{Error, Stream};
+use crate::stream::{Between, Error, Stream};
 use crate::sys::System;
 
 /// Opens the stream that was named.
@@ -16,6 +16,14 @@ pub(crate) fn open(arg: &StreamArg) -> anyhow::Result<Stream> {
         Err(Error::NotFound { .. }) => Err(stream_name::unknown(&path)),
         other => other.about(&path),
     }
+}
+
+/// Adds to an error of two streams the one that it is of.
+pub(crate) fn between<T>(result: Result<T, Between>, source: &Path, target: &Path) -> anyhow::Result<T> {
+    result.or_else(|error| match error {
+        Between::Source(error) => Err(error).about(source),
+        Between::Target(error) => Err(error).about(target),
+    })
 }
 
 /// Adds the stream to an error.

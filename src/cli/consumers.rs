@@ -11,7 +11,7 @@ use super::report::{self, HintExt};
 use super::shard::print::{self, OutputArg, Table};
 use super::stream_name::quote;
 use super::value::{self, Position, about_duration, about_time, show_count, show_time};
-use crate::stream::{Consumer, Error, ShardLag, Stream, Waits};
+use crate::stream::{Checkpoint, Consumer, Error, Failure, ShardLag, Stream, Waits};
 
 /// Rates of arrival are told over the last minute.
 const WINDOW_US: i64 = 60 * 1_000_000;
@@ -63,10 +63,16 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     if let Some(position) = args.reset {
         let start = position.start(stream.system().clock.now_us());
         consumer.reset(&stream, start).about(&path)?;
+        if args.output.is_json() {
+            return one(&args, &stream, &consumer).about(&path);
+        }
         return Ok(Outcome::Done);
     }
     if args.delete {
         consumer.delete().about(&path)?;
+        if args.output.is_json() {
+            print::json(&json!({"StreamName": stream.name(), "ConsumerName": name, "Deleted": true}))?;
+        }
         return Ok(Outcome::Done);
     }
     one(&args, &stream, &consumer).about(&path)
@@ -79,10 +85,30 @@ fn printed(result: anyhow::Result<()>) -> Result<(), Error> {
 
 fn all(args: &Args, stream: &Stream) -> Result<Outcome, Error> {
     let mut table = Table::new(&["CONSUMER", ">SHARDS", ">DONE", ">WORKERS", ">BEHIND", ">AGE", "COMMITTED"]);
-    let (mut documents, mut worst_us) = (Vec::new(), 0);
+    let (mut documents, mut worst_us, mut unreadable) = (Vec::new(), 0, false);
     for name in Consumer::list(stream)? {
-        let consumer = Consumer::open(stream, &name)?;
-        let lags = consumer.lag(stream, &consumer.state()?, WINDOW_US)?;
+        let found = Consumer::open(stream, &name).and_then(|consumer| Ok((consumer.state()?, consumer)));
+        let (state, consumer) = match found {
+            // Deleted meanwhile.
+            Err(Error::NoConsumer { .. }) => continue,
+            // One that cannot be read does not hide the others.
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                let (line, hint) = (report::line(&error), report::hint(&error));
+                report::say(
+                    "kshard",
+                    &format!("consumer {}: {line}", report::printable(&name)),
+                    hint.as_deref(),
+                );
+                documents.push(json!({"ConsumerName": &name, "Error": line}));
+                let blank = std::iter::repeat_n("-".to_owned(), 5);
+                table.row([name].into_iter().chain(blank).chain(["UNREADABLE".to_owned()]));
+                unreadable = true;
+                continue;
+            }
+            Ok(found) => found,
+        };
+        let lags = consumer.lag(stream, &state, WINDOW_US)?;
         let mut pids: Vec<u32> = lags.iter().filter_map(|lag| lag.pid).collect();
         pids.sort_unstable();
         pids.dedup();
@@ -115,7 +141,7 @@ fn all(args: &Args, stream: &Stream) -> Result<Outcome, Error> {
     } else {
         printed(print::text(&table.render()))?;
     }
-    Ok(verdict(args, worst_us))
+    Ok(if unreadable { Outcome::Refused } else { verdict(args, worst_us) })
 }
 
 fn one(args: &Args, stream: &Stream, consumer: &Consumer) -> Result<Outcome, Error> {
@@ -178,29 +204,56 @@ fn reasons(lags: &[ShardLag]) -> String {
             lag.rate_out.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}")),
             catch_up,
             lag.state.committed_us.map_or_else(|| "never".to_owned(), about_time),
-            waits(&lag.waits),
+            waits(lag),
         ]);
     }
     table.render()
 }
 
-fn waits(waits: &Waits) -> String {
-    match waits {
+fn ended(failure: &Failure) -> String {
+    let Failure { status, attempts, at_us } = failure;
+    format!("ended with {status} at {}, attempt {attempts}", about_time(*at_us))
+}
+
+fn waits(lag: &ShardLag) -> String {
+    match &lag.waits {
         Waits::Done => "nothing: the shard is done".to_owned(),
         Waits::Parents(parents) => {
             let names: Vec<String> = parents.iter().map(ToString::to_string).collect();
             format!("its parent {}", names.join(" and "))
         }
         Waits::Bookmark(until_us) => format!("a bookmark to be committed, until {}", about_time(*until_us)),
-        Waits::Command(failure) => format!(
-            "its command, which ended with {} at {}, attempt {}",
-            failure.status,
-            about_time(failure.at_us),
-            failure.attempts
-        ),
-        Waits::Worker => "a lease: nobody reads it".to_owned(),
+        Waits::Command(failure) => format!("its command, which {}", ended(failure)),
+        Waits::Worker => match &lag.state.failure {
+            None => "a lease: nobody reads it".to_owned(),
+            Some(failure) => format!("a lease: nobody reads it; its last command {}", ended(failure)),
+        },
         Waits::Reading => "its reader".to_owned(),
         Waits::Records => "records".to_owned(),
+    }
+}
+
+/// The same for programs: its kind, and what belongs to that.
+fn waits_document(lag: &ShardLag) -> Value {
+    match &lag.waits {
+        Waits::Done => json!({"Kind": "nothing"}),
+        Waits::Parents(parents) => {
+            let names: Vec<String> = parents.iter().map(ToString::to_string).collect();
+            json!({"Kind": "parents", "ShardIds": names})
+        }
+        Waits::Bookmark(until_us) => json!({"Kind": "bookmark", "Until": show_time(*until_us)}),
+        Waits::Command(_) => json!({"Kind": "command"}),
+        Waits::Worker => json!({"Kind": "worker"}),
+        Waits::Reading => json!({"Kind": "reader"}),
+        Waits::Records => json!({"Kind": "records"}),
+    }
+}
+
+/// A checkpoint as the state has it, but for the start, which has the service's word.
+fn checkpoint(checkpoint: Checkpoint) -> Value {
+    match checkpoint {
+        Checkpoint::START => json!({"at": "TRIM_HORIZON"}),
+        other => serde_json::to_value(other).unwrap_or_default(),
     }
 }
 
@@ -208,18 +261,19 @@ fn document(lag: &ShardLag) -> Value {
     let mut document = Map::new();
     let mut put = |name: &str, value: Value| document.insert(name.to_owned(), value);
     put("ShardId", json!(lag.shard.to_string()));
-    put("Checkpoint", serde_json::to_value(lag.state.checkpoint).unwrap_or_default());
+    put("Checkpoint", checkpoint(lag.state.checkpoint));
     put("OwnerPid", json!(lag.pid));
     put("LeaseCounter", json!(lag.state.counter));
     put("RecordsCommitted", json!(lag.state.records));
+    put("BytesCommitted", json!(lag.state.bytes));
     put("RecordsBehind", json!(lag.records));
     put("MillisBehindLatest", json!(lag.age_us / 1000));
     put("RecordsInPerSecond", json!(lag.rate_in));
     put("RecordsOutPerSecond", json!(lag.rate_out));
     put("SecondsToCatchUp", json!(lag.catch_up_s()));
     put("LastCommitTimestamp", json!(lag.state.committed_us.map(show_time)));
-    put("WaitsFor", json!(waits(&lag.waits)));
-    if let Waits::Command(failure) = &lag.waits {
+    put("WaitsFor", waits_document(lag));
+    if let Some(failure) = &lag.state.failure {
         put(
             "LastFailure",
             json!({"Status": failure.status, "Attempts": failure.attempts, "Timestamp": show_time(failure.at_us)}),

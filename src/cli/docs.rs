@@ -63,11 +63,18 @@ pub const EXIT_STATUS: Section = Section {
 /// The variables that every program knows.
 pub const ENVIRONMENT: Section = Section {
     title: "ENVIRONMENT",
-    blocks: &[Block::Items(&[(
-        "KPIPE_ROOT",
-        "The directory that holds streams given by name. Without it they lie in the current directory. A STREAM with a \
-         slash in it is a path and not affected.",
-    )])],
+    blocks: &[Block::Items(&[
+        (
+            "KPIPE_ROOT",
+            "The directory that holds streams given by name. Without it they lie in the current directory. A STREAM with \
+             a slash in it is a path and not affected.",
+        ),
+        (
+            "KPIPE_ALLOW_NETWORK_FS",
+            "If set, streams on network file systems are not refused. Set it only where one machine alone uses them: \
+             locks and syncs there do not keep a log's promises between machines.",
+        ),
+    ])],
 };
 
 /// Every program, in the order in which they are told of.
@@ -81,21 +88,26 @@ pub fn commands() -> Vec<Command> {
 /// How many examples open `--help`.
 const HELP_EXAMPLES: usize = 3;
 
+/// Examples as a help opens with them.
+pub fn opening<'a>(examples: impl IntoIterator<Item = &'a Example>) -> String {
+    let mut help = String::from("Examples:\n");
+    for Example { does, command } in examples {
+        // Comments above: a line that is pasted whole, prompt-less, works.
+        help.push_str("  # ");
+        help.push_str(does);
+        for line in command.lines() {
+            help.push_str("\n  ");
+            help.push_str(line);
+        }
+        help.push('\n');
+    }
+    help
+}
+
 impl Page {
     /// The command, with the examples above its help.
     pub fn command(&self) -> Command {
-        let mut help = String::from("Examples:\n");
-        for Example { does, command } in self.examples.iter().take(HELP_EXAMPLES) {
-            // Comments above: a line that is pasted whole, prompt-less, works.
-            help.push_str("  # ");
-            help.push_str(does);
-            for line in command.lines() {
-                help.push_str("\n  ");
-                help.push_str(line);
-            }
-            help.push('\n');
-        }
-        self.bare_command().before_help(help)
+        self.bare_command().before_help(opening(self.examples.iter().take(HELP_EXAMPLES)))
     }
 
     /// The command by itself, as the manual page shows it.

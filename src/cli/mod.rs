@@ -47,9 +47,18 @@ pub fn status<A: Parser>(
     args: impl IntoIterator<Item = OsString>,
     run: fn(A) -> anyhow::Result<Outcome>,
 ) -> u8 {
-    let matches = page.command().try_get_matches_from(args);
+    let args: Vec<OsString> = args.into_iter().collect();
+    let matches = page.command().try_get_matches_from(&args);
     match matches.and_then(|matches| A::from_arg_matches(&matches)) {
         Ok(args) => report::end(page.name, run(args)),
-        Err(error) => report::usage(page.name, &error),
+        Err(error) => report::usage(page.name, &called(page, &args), &error),
     }
+}
+
+/// The program, and its subcommand where one was called: whose help it is that says more.
+fn called(page: &docs::Page, args: &[OsString]) -> String {
+    let command = page.bare_command();
+    let subcommand = args.get(1).and_then(|word| command.find_subcommand(word));
+    let words = [Some(page.name), subcommand.map(clap::Command::get_name)];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

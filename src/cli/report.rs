@@ -86,7 +86,7 @@ fn of_stream(error: &(dyn Error + 'static)) -> Option<String> {
     match error.downcast_ref()? {
         Error::NotFound { path } => hint(&stream_name::unknown(path)),
         Error::Exists { path } => Some(on("describe", path)),
-        Error::Manifest { path, .. } => path.parent().map(|stream| on("repair", stream)),
+        Error::Manifest { path, .. } => of_file(path),
         Error::Newer { .. } => Some(NEWER.to_owned()),
         Error::NetworkFileSystem { .. } => {
             Some(format!("a local disk, or {}=1 if only this machine uses it", crate::sys::fs::ALLOW_NETWORK))
@@ -98,11 +98,31 @@ fn of_stream(error: &(dyn Error + 'static)) -> Option<String> {
     }
 }
 
+/// What helps where a file of a stream is damaged: a manifest is made anew from what it is about, a consumer's places
+/// cannot be.
+fn of_file(path: &std::path::Path) -> Option<String> {
+    let quoted = |path: &std::path::Path| stream_name::quote(&path.to_string_lossy());
+    let (dir, name) = (path.parent()?, path.file_name()?);
+    if name == crate::stream::MANIFEST_NAME {
+        return Some(format!("kshard repair {}", quoted(dir)));
+    }
+    let consumers = dir.parent()?;
+    let stream = consumers.parent()?;
+    (name == "state.json" && consumers.file_name()? == crate::stream::CONSUMERS_NAME).then(|| {
+        let consumer = quoted(std::path::Path::new(dir.file_name().unwrap_or_default()));
+        format!("kshard consumers {} {consumer} --reset trim-horizon", quoted(stream))
+    })
+}
+
 fn of_log(error: &(dyn Error + 'static)) -> Option<String> {
     use crate::log::Error;
     match error.downcast_ref()? {
         Error::DiskFull { .. } => Some("kshard trim STREAM".to_owned()),
         Error::Damaged { .. } | Error::Foreign { .. } | Error::Empty { .. } => {
+            Some("kshard check STREAM".to_owned())
+        }
+        // A directory or a segment of the stream is not there.
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Some("kshard check STREAM".to_owned())
         }
         Error::Condemned { .. } => Some("kshard doctor STREAM".to_owned()),
@@ -172,7 +192,8 @@ pub(super) fn end(program: &str, result: anyhow::Result<Outcome>) -> u8 {
 }
 
 /// The exit status for arguments that clap did not take. `--help` and `--version` end here too, with 0.
-pub(super) fn usage(program: &str, error: &clap::Error) -> u8 {
+/// `called` is the program with its subcommand: not every such error says which it was.
+pub(super) fn usage(program: &str, called: &str, error: &clap::Error) -> u8 {
     if !error.use_stderr() {
         // Closed before the help was read: a normal end.
         let _ = error.print();
@@ -182,15 +203,15 @@ pub(super) fn usage(program: &str, error: &clap::Error) -> u8 {
         let _ = error.print();
         return STATUS_FAILED;
     }
-    let (text, command) = usage_line(program, &error.render().to_string());
+    let (text, command) = usage_line(called, &error.render().to_string());
     say(program, &text, Some(&format!("{command} --help")));
     STATUS_FAILED
 }
 
 /// clap's paragraphs as one line, and the (sub)command whose help says more.
-fn usage_line(program: &str, rendered: &str) -> (String, String) {
+fn usage_line(called: &str, rendered: &str) -> (String, String) {
     let (mut message, mut tips) = (String::new(), String::new());
-    let mut command = program.to_owned();
+    let mut command = called.to_owned();
     for line in rendered.lines().map(str::trim) {
         let line = line.strip_prefix("error: ").unwrap_or(line);
         if let Some(usage) = line.strip_prefix("Usage: ") {
@@ -205,7 +226,7 @@ fn usage_line(program: &str, rendered: &str) -> (String, String) {
             message.push_str(&printable(line));
         }
     }
-    (message + &tips, if command.is_empty() { program.to_owned() } else { command })
+    (message + &tips, if command.is_empty() { called.to_owned() } else { command })
 }
 
 #[cfg(test)]

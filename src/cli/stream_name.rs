@@ -69,18 +69,33 @@ pub fn show(path: &Path) -> String {
 
 /// The error for a stream that is not there: with what was probably meant, or how to make it.
 pub fn unknown(path: &Path) -> anyhow::Error {
-    let missing = Err::<(), _>(anyhow!("stream {}: there is no stream at {}", show(path), path.display()));
-    if has_shards(path) {
-        let file = path.join(MANIFEST);
-        let lost = Err::<(), _>(anyhow!("stream {}: {} is missing", show(path), file.display()));
-        let hint = format!("kshard repair {}", quote(&path.to_string_lossy()));
-        return lost.hint(hint).expect_err("it was made an error above");
-    }
-    let hint = match did_you_mean(path) {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => format!("kshard create {}", quote(&path.to_string_lossy())),
+    let create = || format!("kshard create {}", quote(&path.to_string_lossy()));
+    // Where something is already, none can be made.
+    missing_with(path, if path.exists() { None } else { Some(create()) })
+}
+
+/// The same where it is not to be made: for what mends or removes one.
+pub fn missing(path: &Path) -> anyhow::Error {
+    missing_with(path, None)
+}
+
+fn missing_with(path: &Path, create: Option<String>) -> anyhow::Error {
+    let quoted = || quote(&path.to_string_lossy());
+    let (text, hint) = if has_shards(path) {
+        (format!("{} is missing", path.join(MANIFEST).display()), format!("kshard repair {}", quoted()))
+    } else {
+        let text = if path.is_dir() {
+            format!("{} is a directory, and no stream", path.display())
+        } else if path.exists() {
+            format!("{} is a file, and no stream", path.display())
+        } else {
+            format!("there is no stream at {}", path.display())
+        };
+        let meant = did_you_mean(path).map(|name| format!("did you mean `{name}`?"));
+        (text, meant.or(create).unwrap_or_else(|| "kshard list".to_owned()))
     };
-    missing.hint(hint).expect_err("it was made an error above")
+    let error = Err::<(), _>(anyhow!("stream {}: {text}", show(path)));
+    error.hint(hint).expect_err("it was made an error above")
 }
 
 /// Whether there are directories of shards.

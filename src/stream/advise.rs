@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::manifest::ShardInfo;
 use super::stats::Load;
-use crate::hash::HashKey;
+use crate::hash::{HashKey, HashRange};
 use crate::record::ShardId;
 
 /// What one shard shall bear.
@@ -70,13 +70,6 @@ pub enum Advice {
         /// The key's part of the shard's load.
         part: f64,
     },
-    /// It is hot, and no split helps: its records have no keys, and go anywhere.
-    NoKeys {
-        /// The shard.
-        shard: ShardId,
-        /// How full it is.
-        fullness: f64,
-    },
 }
 
 /// What to do about open shards, in the order of their hash keys, each with its load.
@@ -114,11 +107,16 @@ fn relief(info: &ShardInfo, load: &Load, target: Target, fullness: f64) -> Advic
         .iter()
         .map(|(hash, (records, bytes))| (*hash, if by_bytes { *bytes } else { *records }))
         .collect();
-    let total: u64 = weights.values().sum();
-    let Some((&heaviest, &weight)) = weights.iter().max_by_key(|(_, weight)| **weight) else {
-        return Advice::NoKeys { shard, fullness };
-    };
-    let part = weight as f64 / total.max(1) as f64;
+    let unkeyed = if by_bytes { load.unkeyed.1 } else { load.unkeyed.0 };
+    let keyed: u64 = weights.values().sum();
+    if unkeyed >= keyed {
+        let at = even(info.range(), fullness.ceil().clamp(2.0, PARTS_MAX) as u128);
+        return Advice::Split { shard, fullness, at };
+    }
+    let total = keyed;
+    let (heaviest, weight) =
+        weights.iter().max_by_key(|(_, weight)| **weight).map_or((info.range().start, 0), |(h, w)| (*h, *w));
+    let part = weight as f64 / (keyed + unkeyed).max(1) as f64;
     // A quarter of room, so that the parts are not hot again at once.
     let parts = (fullness * 1.25).ceil().clamp(2.0, PARTS_MAX) as u64;
     let mut at = Vec::new();
@@ -136,6 +134,19 @@ fn relief(info: &ShardInfo, load: &Load, target: Target, fullness: f64) -> Advic
     } else {
         Advice::Split { shard, fullness, at }
     }
+}
+
+/// Cuts a range in even parts. Records without keys go to all shards alike, wherever these begin: more shards are less
+/// for each.
+fn even(range: HashRange, parts: u128) -> Vec<HashKey> {
+    let part = (range.end.0 - range.start.0) / parts;
+    // A range of fewer hash keys than parts is cut in as many as it has.
+    let step = part.max(u128::from(range.end.0 > range.start.0)) + u128::from(part > 0);
+    (1..parts)
+        .filter_map(|n| range.start.0.checked_add(step.checked_mul(n)?))
+        .filter(|at| *at > range.start.0 && *at <= range.end.0)
+        .map(HashKey)
+        .collect()
 }
 
 /// The hash key before which the weight is nearest to `goal`: the first of the upper part.
@@ -166,7 +177,7 @@ fn largest_part(weights: &BTreeMap<HashKey, u64>, cuts: &[HashKey]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash::HashRange;
+    use proptest::prelude::*;
 
     fn shard(shard: u32, range: HashRange) -> ShardInfo {
         ShardInfo {
@@ -186,6 +197,7 @@ mod tests {
             shard: ShardId(shard),
             records,
             bytes: records * 10,
+            unkeyed: (0, 0),
             keys: keys.iter().map(|(hash, n)| (HashKey(*hash), (*n, n * 10))).collect(),
             window_us: 1_000_000,
         }
@@ -218,9 +230,38 @@ mod tests {
     fn one_hot_key_cannot_be_split() {
         let found = advice(&[load(0, &[(10, 200), (20, 1)])], LATER);
         assert!(matches!(found[..], [Advice::HotKey { hash: HashKey(10), .. }]), "{found:?}");
-        let mut keyless = load(0, &[(1, 200)]);
-        keyless.keys.clear();
-        assert!(matches!(advice(&[keyless], LATER)[..], [Advice::NoKeys { .. }]));
+    }
+
+    /// Nothing was done about shards that are hot with records without keys, which is what kput stores by default.
+    #[test]
+    fn records_without_keys_are_spread_over_more_shards() {
+        let keyless = |records| Load {
+            unkeyed: (records, records * 10),
+            keys: BTreeMap::new(),
+            ..load(0, &[(1, records)])
+        };
+        let quarters: Vec<HashKey> =
+            HashRange::split_evenly(4).iter().skip(1).map(|part| part.start).collect();
+        let found = advice(&[keyless(350)], LATER);
+        assert_eq!(found, [Advice::Split { shard: ShardId(0), fullness: 3.5, at: quarters }]);
+        let found = advice(&[keyless(101)], LATER);
+        assert!(matches!(&found[..], [Advice::Split { at, .. }] if *at == [HashKey(1 << 127)]), "{found:?}");
+        // A few records with a key do not make that key a hot one.
+        let mixed = Load { unkeyed: (90, 900), ..load(0, &[(10, 20)]) };
+        let mixed = Load { records: 110, ..mixed };
+        assert!(matches!(&advice(&[mixed], LATER)[..], [Advice::Split { .. }]));
+    }
+
+    proptest! {
+        #[test]
+        fn even_parts_lie_within_and_ascend(start: u128, len: u128, parts in 2u128..=16) {
+            let range = HashRange { start: HashKey(start), end: HashKey(start.saturating_add(len)) };
+            let at = even(range, parts);
+            prop_assert!(at.len() < parts as usize);
+            prop_assert!(at.is_empty() == (range.start == range.end));
+            prop_assert!(at.windows(2).all(|pair| pair[0] < pair[1]));
+            prop_assert!(at.iter().all(|at| *at > range.start && *at <= range.end));
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{LOCKS_NAME, MANIFEST_NAME, Stream};
 use crate::hash::HashRange;
 use crate::log::verify::{Depth, Event, Finding, Severity, Verified, verify};
 use crate::record::{SequenceNumber, ShardId};
+use crate::sys::System;
 
 /// The directory of named consumers within a stream.
 pub(super) const CONSUMERS_NAME: &str = "consumers";
@@ -80,6 +81,52 @@ impl Problem {
     }
 }
 
+/// A stream that is to be checked.
+pub enum Opened {
+    /// It can be gone through. Where its manifest does not hold it has one as repair would make it, and [`check`] tells.
+    Stream(Box<Stream>),
+    /// Nothing is left that says what it was.
+    Lost(Vec<Problem>),
+}
+
+/// Opens a stream for [`check`], whatever its manifest is like.
+pub fn open(system: &System, path: &Path) -> Result<Opened, Error> {
+    let refusal = match Stream::open(system, path) {
+        Err(error @ (Error::NotFound { .. } | Error::Manifest { .. })) => error,
+        other => return other.map(|stream| Opened::Stream(Box::new(stream))),
+    };
+    match super::rebuild::manifest(system, path) {
+        Ok(manifest) => {
+            let stream = Stream { system: system.clone(), path: path.to_owned(), manifest };
+            stream.refuse_network()?;
+            Ok(Opened::Stream(Box::new(stream)))
+        }
+        // There is nothing there that was a stream.
+        Err(Error::NotFound { .. }) if matches!(refusal, Error::NotFound { .. }) => Err(refusal),
+        Err(Error::NotFound { .. }) => Ok(Opened::Lost(vec![of_manifest(path, &refusal)])),
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                text = format!("{text}: {error}");
+                cause = error.source();
+            }
+            let rest =
+                Problem::Stream { severity: Severity::Damage, shard: None, path: path.to_owned(), text };
+            Ok(Opened::Lost(vec![of_manifest(path, &refusal), rest]))
+        }
+    }
+}
+
+/// That a manifest does not hold.
+fn of_manifest(path: &Path, refusal: &Error) -> Problem {
+    let text = match refusal {
+        Error::Manifest { reason, .. } => reason.clone(),
+        _ => "is missing".to_owned(),
+    };
+    Problem::Stream { severity: Severity::Damage, shard: None, path: Manifest::path(path), text }
+}
+
 /// Checks a stream and says what each shard holds.
 pub fn check(
     stream: &Stream,
@@ -87,6 +134,9 @@ pub fn check(
     on: &mut dyn FnMut(Told),
 ) -> Result<Vec<(ShardId, Verified)>, Error> {
     let before = stream.manifest().clone();
+    if let Err(error @ (Error::NotFound { .. } | Error::Manifest { .. })) = stream.clone().reload() {
+        on(Told::Found(of_manifest(stream.path(), &error)));
+    }
     let mut verified = Vec::new();
     for info in &before.shards {
         let log = stream.log_dir(info);
@@ -111,11 +161,16 @@ pub fn check(
         }
     }
     let mut now = stream.clone();
-    now.reload()?;
+    match now.reload() {
+        // That was told of before, and what was made in its place stands.
+        Err(Error::NotFound { .. } | Error::Manifest { .. }) => {}
+        other => drop(other?),
+    }
     let mut checker = Checker { stream, now: &now.manifest, on };
     for (id, sum) in &verified {
         if let (Some(info), Some(later)) = (before.shard(*id), now.manifest.shard(*id)) {
             checker.shard(info, later, sum);
+            checker.start(later, sum);
         }
     }
     checker.lineage();
@@ -182,6 +237,30 @@ impl Checker<'_> {
                 }
             }
             (None, _, None) => {}
+        }
+    }
+
+    /// Looks whether the start of a shard's log can have expired: a segment that was removed by hand leaves no other
+    /// trace than that.
+    fn start(&mut self, shard: &ShardInfo, sum: &Verified) {
+        if sum.first == 0 || self.now.retain_bytes.is_some() {
+            return;
+        }
+        let log = self.stream.log_dir(shard);
+        let Some(created_us) =
+            crate::log::segments(&log).ok().and_then(|segments| Some(segments.first()?.created_us))
+        else {
+            return;
+        };
+        // Nothing before a segment arrived after it was created, and it goes only when all of it has expired.
+        let horizon_us = self.now.horizon_us(self.stream.system.clock.now_us());
+        if horizon_us.is_none_or(|horizon_us| created_us > horizon_us) {
+            let text = format!(
+                "it begins at index {}, and by the retention period nothing before that can have expired: unless the \
+                 period was shorter, a segment was removed",
+                sum.first
+            );
+            self.say(Severity::Note, Some(shard.id()), log.dir, text);
         }
     }
 

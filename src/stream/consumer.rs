@@ -29,6 +29,7 @@ use crate::sys::System;
 
 const STATE_NAME: &str = "state.json";
 const LOCK_NAME: &str = "lock";
+const WORKERS_NAME: &str = "workers";
 const KIND: &str = "consumer";
 const BOOKMARK_KIND: &str = "bookmark";
 const VERSION: u32 = 1;
@@ -79,6 +80,9 @@ pub struct ShardState {
     pub counter: u64,
     /// How many records were committed in all.
     pub records: u64,
+    /// How many bytes of data these had; those that a program before this count committed are not in it.
+    #[serde(default)]
+    pub bytes: u64,
     /// When the checkpoint last moved, microseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub committed_us: Option<i64>,
@@ -118,6 +122,9 @@ pub struct Reservation {
     pub to: Checkpoint,
     /// How many records it covers.
     pub records: u64,
+    /// How many bytes of data these have.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// A command that failed.
@@ -140,6 +147,7 @@ impl ShardState {
             owner: None,
             counter: 0,
             records: 0,
+            bytes: 0,
             committed_us: None,
             samples: Vec::new(),
             reserved: None,
@@ -149,9 +157,10 @@ impl ShardState {
     }
 
     /// Moves the checkpoint.
-    pub(super) fn advance(&mut self, to: Checkpoint, records: u64, now_us: i64) {
+    pub(super) fn advance(&mut self, to: Checkpoint, records: u64, bytes: u64, now_us: i64) {
         self.checkpoint = to;
         self.records += records;
+        self.bytes = self.bytes.saturating_add(bytes);
         self.committed_us = Some(now_us);
         self.failure = None;
         if self.samples.last().is_none_or(|last| now_us - last.at_us >= SAMPLE_US) {
@@ -255,7 +264,7 @@ impl Consumer {
     pub fn open_or_create(stream: &Stream, name: &str, start: Start) -> Result<Self, Error> {
         let disk = &stream.system().disk;
         let dir = Self::dir_of(stream, name);
-        for dir in [dir.parent().unwrap_or(&dir), &dir, &dir.join("workers")] {
+        for dir in [dir.parent().unwrap_or(&dir), &dir, &dir.join(WORKERS_NAME)] {
             match disk.create_dir(dir) {
                 Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(Error::Io { doing: "create", path: dir.to_owned(), source });
@@ -374,24 +383,36 @@ impl Consumer {
         })
     }
 
-    /// Refuses while somebody reads for it.
-    fn refuse_busy(&self, state: &ConsumerState) -> Result<(), Error> {
-        match state.workers.iter().find(|(id, _)| super::lease::is_held(&self.system, &self.worker_path(id)))
-        {
-            Some((_, worker)) => Err(Error::ConsumerBusy { name: self.name.clone(), pid: worker.pid }),
+    /// Refuses while somebody reads for it. The workers' own files tell: the state may be damaged.
+    fn refuse_busy(&self) -> Result<(), Error> {
+        let workers = self.system.disk.list(&self.dir.join(WORKERS_NAME)).unwrap_or_default();
+        match workers.iter().find_map(|id| super::lease::holder(&self.system, &self.worker_path(id))) {
+            Some(pid) => Err(Error::ConsumerBusy { name: self.name.clone(), pid }),
             None => Ok(()),
         }
     }
 
     /// The file of a worker.
     pub(super) fn worker_path(&self, id: &str) -> PathBuf {
-        self.dir.join("workers").join(id)
+        self.dir.join(WORKERS_NAME).join(id)
     }
 
-    /// Lets it begin anew.
+    /// Lets it begin anew, whatever its state is, damaged too.
     pub fn reset(&self, stream: &Stream, start: Start) -> Result<(), Error> {
-        self.update(|state| {
-            self.refuse_busy(state)?;
+        self.locked(|| {
+            self.refuse_busy()?;
+            let now_us = self.system.clock.now_us();
+            let mut state = match self.state() {
+                Err(Error::Manifest { .. }) => ConsumerState {
+                    generation: 0,
+                    stream_id: self.stream_id,
+                    created_us: now_us,
+                    workers: BTreeMap::new(),
+                    shards: BTreeMap::new(),
+                },
+                other => other?,
+            };
+            state.generation += 1;
             state.workers.clear();
             let mut shards = begin(stream, start)?;
             for (shard, next) in &mut shards {
@@ -399,14 +420,34 @@ impl Consumer {
                 next.counter = state.shards.get(shard).map_or(0, |old| old.counter + 1);
             }
             state.shards = shards;
-            Ok(())
+            self.write(&state)
         })
     }
 
-    /// Forgets it.
+    /// Puts a state that cannot be read into the directory `keep`, which is made. The consumer begins anew then.
+    pub(super) fn set_aside(&self, keep: &Path) -> Result<(), Error> {
+        self.locked(|| {
+            if !matches!(self.state(), Err(Error::Manifest { .. })) {
+                // Somebody has reset or deleted it meanwhile.
+                return Ok(());
+            }
+            let io = |doing, at: &Path| {
+                let path = at.to_owned();
+                move |source| Error::Io { doing, path, source }
+            };
+            let (disk, path) = (&self.system.disk, self.dir.join(STATE_NAME));
+            let bytes = disk.read(&path, STATE_BYTES_MAX).map_err(io("read", &path))?;
+            let kept = keep.join(STATE_NAME);
+            disk.replace(&kept, &bytes).map_err(io("write", &kept))?;
+            disk.remove(&path).map_err(io("remove", &path))?;
+            disk.sync_dir(&self.dir).map_err(io("sync", &self.dir))
+        })
+    }
+
+    /// Forgets it, whatever its state is.
     pub fn delete(self) -> Result<(), Error> {
         self.locked(|| {
-            self.refuse_busy(&self.state()?)?;
+            self.refuse_busy()?;
             self.system.disk.remove_dir_all(&self.dir).map_err(|source| Error::Io {
                 doing: "remove",
                 path: self.dir.clone(),
@@ -439,7 +480,7 @@ impl Consumer {
                     (Some(known), Some(reserved)) if reserved.token == bookmark.token => {
                         known.reserved = None;
                         known.bookmark = Some(bookmark.token);
-                        known.advance(reserved.to, reserved.records, now);
+                        known.advance(reserved.to, reserved.records, reserved.bytes, now);
                     }
                     _ => return Err(Error::StaleBookmark { shard: ShardId(shard) }),
                 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::cursor::{Place, ShardCursor, Step};
-use super::error::{Error, InShard};
+use super::error::{Between, Error, InShard, Side};
 use super::manifest::ShardInfo;
 use super::producer::{GROUP_DEFAULT, Producer};
 use super::{NewStream, Stream};
@@ -59,14 +59,14 @@ pub fn copy(
     source: &mut Stream,
     target: &Stream,
     on: &mut dyn FnMut(Copying) -> std::io::Result<()>,
-) -> Result<Copied, Error> {
+) -> Result<Copied, Between> {
     if source.manifest().stream_id == target.manifest().stream_id {
-        return Err(Error::Invalid("source and target are one stream".to_owned()));
+        return Err(Between::Source(Error::Invalid("source and target are one stream".to_owned())));
     }
     let (mut seen, mut done) = (BTreeSet::new(), BTreeSet::new());
     let mut sum = Copied::default();
     loop {
-        source.reload()?;
+        source.reload().of_source()?;
         let manifest = source.manifest().clone();
         for info in &manifest.shards {
             // Parents have lower numbers, so within a pass they come first; one that was still open when it was read
@@ -83,7 +83,7 @@ pub fn copy(
             }
             seen.insert(info.shard);
         }
-        source.reload()?;
+        source.reload().of_source()?;
         if source.manifest().shards.iter().all(|info| seen.contains(&info.shard)) {
             return Ok(sum);
         }
@@ -102,26 +102,27 @@ fn shard(
     info: &ShardInfo,
     sum: &mut Copied,
     on: &mut dyn FnMut(Copying) -> std::io::Result<()>,
-) -> Result<bool, Error> {
+) -> Result<bool, Between> {
     let id = info.id();
     let log = source.log_dir(info);
     // What is stored elsewhere must not be lost here: up to this index it is on the disk.
     let durable = match cut(&log, true) {
         // It has expired.
         Err(_) if !source.system().disk.exists(&log.dir) => return Ok(true),
-        other => other.in_shard(id)?,
+        other => other.in_shard(id).of_source()?,
     };
-    let stopped =
-        |error| Error::Io { doing: "copy", path: source.path().join(id.to_string()), source: error };
-    let mut producer = Producer::open(target.clone(), GROUP_DEFAULT, false)?;
-    let resume = producer.claim(&producer_name(source, id))?;
+    let stopped = |error| {
+        Between::Source(Error::Io { doing: "copy", path: source.path().join(id.to_string()), source: error })
+    };
+    let mut producer = Producer::open(target.clone(), GROUP_DEFAULT, false).of_target()?;
+    let resume = producer.claim(&producer_name(source, id)).of_target()?;
     let begin = resume.begin.0;
     let place = match source.manifest().horizon_us(source.system().clock.now_us()) {
         _ if begin > 0 => Place::Index(begin),
         Some(horizon_us) => Place::Time(horizon_us),
         None => Place::Start,
     };
-    let mut cursor = ShardCursor::open(source, info, place)?;
+    let mut cursor = ShardCursor::open(source, info, place).of_source()?;
     let limit = target.manifest().record_bytes_max;
     let ended = loop {
         let mut outcome = Ok(());
@@ -134,7 +135,7 @@ fn shard(
             }
             records = u64::from(frame.header.count) - skip as u64;
             bytes = frame.header.frame_bytes();
-            outcome = frame.records().in_shard(id).and_then(|view| {
+            outcome = frame.records().in_shard(id).of_source().and_then(|view| {
                 let each = view.iter().zip(first..).skip(skip).map(|(record, index)| {
                     let fresh = Fresh {
                         payload: record.payload,
@@ -145,9 +146,10 @@ fn shard(
                     };
                     (index, fresh)
                 });
-                put(&mut producer, each, frame.header.end(), limit)
+                put(&mut producer, each, frame.header.end(), limit).of_target()
             });
-        })?;
+        });
+        let step = step.of_source()?;
         outcome?;
         match step {
             Step::Frame(()) if beyond => break false,
@@ -158,7 +160,7 @@ fn shard(
             Step::Missed(missed) => on(Copying::Missed(id, missed)).map_err(stopped)?,
         }
     };
-    producer.finish()?;
+    producer.finish().of_target()?;
     let written = producer.written();
     sum.records += written.records;
     sum.bytes += written.bytes;

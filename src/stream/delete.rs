@@ -1,11 +1,13 @@
 //! The end of a stream.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use uuid::Uuid;
-
-use super::error::Error;
-use super::{CONSUMERS_NAME, Stream};
+use super::building::{beside, parent};
+use super::error::{Error, InShard};
+use super::manifest::ShardInfo;
+use super::{CONSUMERS_NAME, LOCKS_NAME, Stream};
+use crate::log::{EndOfShard, Writer, append_slot, live_slot};
 use crate::sys::Locks;
 
 impl Stream {
@@ -22,7 +24,8 @@ impl Stream {
         Ok(names)
     }
 
-    /// Removes the stream. One that has consumers, or that is being written to, stays unless it is forced.
+    /// Removes the stream. One that has consumers, or that is being written to, stays unless it is forced; then its
+    /// writers fail with [`Error::Deleted`] and acknowledge no more.
     ///
     /// It is gone in one step, by another name; its files follow.
     pub fn delete(mut self, force: bool) -> Result<(), Error> {
@@ -30,16 +33,22 @@ impl Stream {
         if !force {
             self.refuse_in_use(&*locks)?;
         }
-        let parent = self.path.parent().unwrap_or(Path::new("."));
-        let gone = parent.join(format!(".{}.{}.deleted", self.name(), Uuid::new_v4().simple()));
+        let gone = beside(&self.path, "deleted");
         let io = |doing: &'static str, path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { doing, path, source }
         };
-        let disk = &self.system.disk;
+        let disk = Arc::clone(&self.system.disk);
         disk.rename(&self.path, &gone).map_err(io("delete", &self.path))?;
-        disk.sync_dir(parent).map_err(io("sync", parent))?;
-        disk.remove_dir_all(&gone).map_err(io("remove", &gone))
+        let synced = disk.sync_dir(parent(&self.path)).map_err(io("sync", parent(&self.path)));
+        self.path.clone_from(&gone);
+        let stopped = if force { self.stop_writers(&locks) } else { Ok(()) };
+        match disk.remove_dir_all(&gone) {
+            // Another program swept it away.
+            Err(_) if !disk.exists(&gone) => {}
+            other => other.map_err(io("remove", &gone))?,
+        }
+        synced.and(stopped)
     }
 
     fn refuse_in_use(&self, locks: &dyn Locks) -> Result<(), Error> {
@@ -52,5 +61,39 @@ impl Stream {
             None => Ok(()),
             Some(shard) => Err(Error::InUse(format!("a program is writing to {shard}"))),
         }
+    }
+
+    /// Ends the shards that are being written to, without children: their writers hold files that have no name any
+    /// more, and would go on acknowledging into them. The stream has its other name by now, so that whoever asks for
+    /// the children finds that it is gone.
+    fn stop_writers(&self, locks: &Arc<dyn Locks>) -> Result<(), Error> {
+        let io = |source| Error::Io { doing: "lock", path: self.path.join(LOCKS_NAME), source };
+        for shard in self.manifest.shards.iter().filter(|shard| shard.is_open()) {
+            // Both are held to the end: a writer that comes meanwhile waits, and then finds no segment.
+            locks.lock(append_slot(shard.shard), true).map_err(io)?;
+            if !locks.try_lock(live_slot(shard.shard), true).map_err(io)? {
+                self.end_for_good(shard, locks).or_else(|_| self.cut_off(shard))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_for_good(&self, shard: &ShardInfo, locks: &Arc<dyn Locks>) -> Result<(), Error> {
+        let log = self.log_dir(shard);
+        let opened = Writer::open(log, Arc::clone(locks), self.roll(), shard.range());
+        let end = EndOfShard { children: Vec::new(), parents: Vec::new() };
+        opened.and_then(|mut writer| writer.end(&end)).map(drop).in_shard(shard.id())
+    }
+
+    /// For a shard that is damaged, or a disk that is full: no writer goes on where its segment has become shorter.
+    fn cut_off(&self, shard: &ShardInfo) -> Result<(), Error> {
+        let dir = self.log_dir(shard).dir;
+        let io = |source| Error::Io { doing: "end the writers of", path: dir.clone(), source };
+        let names = self.system.disk.list(&dir).map_err(io)?;
+        for name in names.iter().filter(|name| name.ends_with(".seg")) {
+            let file = self.system.disk.open_writable(&dir.join(name)).map_err(io)?;
+            file.set_len(0).map_err(io)?;
+        }
+        Ok(())
     }
 }

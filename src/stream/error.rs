@@ -16,6 +16,9 @@ pub enum Error {
         /// The resolved path.
         path: PathBuf,
     },
+    /// It was there when it was opened.
+    #[error("the stream was deleted")]
+    Deleted,
     /// There is something already.
     #[error("{} exists already", path.display())]
     Exists {
@@ -98,6 +101,31 @@ pub enum Error {
         #[source]
         source: log::Error,
     },
+}
+
+/// A failure of one of two streams, where records or segments go from one to the other.
+#[derive(Debug)]
+pub enum Between {
+    /// Of the one that is read.
+    Source(Error),
+    /// Of the one that is written.
+    Target(Error),
+}
+
+/// Says which of two streams failed.
+pub(crate) trait Side<T> {
+    fn of_source(self) -> Result<T, Between>;
+    fn of_target(self) -> Result<T, Between>;
+}
+
+impl<T> Side<T> for Result<T, Error> {
+    fn of_source(self) -> Result<T, Between> {
+        self.map_err(Between::Source)
+    }
+
+    fn of_target(self) -> Result<T, Between> {
+        self.map_err(Between::Target)
+    }
 }
 
 /// Names the shard in which a log failed.

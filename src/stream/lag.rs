@@ -21,7 +21,7 @@ pub struct ShardLag {
     pub records: u64,
     /// For how long the first of them has been there, microseconds; 0 where there is none.
     pub age_us: i64,
-    /// Records a second that arrive, over the window.
+    /// Records a second that arrive, over the window. A shard that has ended takes none.
     pub rate_in: f64,
     /// Records a second that are committed, over the last samples; `None` where none were taken.
     pub rate_out: Option<f64>,
@@ -38,9 +38,10 @@ pub enum Waits {
     Parents(Vec<ShardId>),
     /// For a bookmark to be committed, or its time to be up, at this time in microseconds since the epoch.
     Bookmark(i64),
-    /// For a command to succeed.
+    /// For a command to succeed that its worker tries again and again.
     Command(Failure),
-    /// For somebody to read: nobody holds the lease, and there are records.
+    /// For somebody to read: no worker that lives holds the lease, and there are records. Its command may have failed
+    /// before.
     Worker,
     /// For its worker, which holds the lease and has records to read.
     Reading,
@@ -89,7 +90,8 @@ impl Consumer {
                 let since_us = now_us.saturating_sub(window_us).max(info.created_us);
                 let from = ShardCursor::open(stream, info, Place::Time(since_us))?.next_index();
                 let arrived: u64 = extents.iter().map(|e| e.end.saturating_sub(e.first.max(from))).sum();
-                rate_in = arrived as f64 / ((now_us - since_us).max(1_000_000) as f64 / 1e6);
+                let rate = arrived as f64 / ((now_us - since_us).max(1_000_000) as f64 / 1e6);
+                rate_in = if info.is_open() { rate } else { 0.0 };
             }
             let parents: Vec<ShardId> = info
                 .parents
@@ -102,7 +104,7 @@ impl Consumer {
                 _ if known.checkpoint.is_end() => Waits::Done,
                 _ if !parents.is_empty() => Waits::Parents(parents),
                 (_, Some(reserved), _) => Waits::Bookmark(reserved.until_us),
-                (Some(failure), ..) => Waits::Command(failure.clone()),
+                (Some(failure), _, Some(_)) => Waits::Command(failure.clone()),
                 (.., None) if records > 0 || !info.is_open() => Waits::Worker,
                 (.., Some(_)) if records > 0 => Waits::Reading,
                 _ => Waits::Records,

@@ -52,6 +52,17 @@ struct Heartbeat {
     failover_us: i64,
 }
 
+/// The process of a worker whose lock somebody holds: it, or a command that it left behind.
+pub(super) fn holder(system: &System, path: &Path) -> Option<u32> {
+    if !is_held(system, path) {
+        return None;
+    }
+    let heartbeat = system.disk.read(path, 4 * BEAT_BYTES).ok();
+    // It is overwritten in place, and may not be whole for a moment.
+    let heartbeat = heartbeat.and_then(|bytes| serde_json::from_slice::<Heartbeat>(&bytes).ok());
+    Some(heartbeat.map_or(0, |heartbeat| heartbeat.worker.pid))
+}
+
 /// Whether somebody holds the lock of a worker's file.
 pub(super) fn is_held(system: &System, path: &Path) -> bool {
     // Opened only where it is: opening makes it.
@@ -81,6 +92,8 @@ pub struct Progress {
     pub to: Checkpoint,
     /// How many records that is beyond the last.
     pub records: u64,
+    /// How many bytes of data they have.
+    pub bytes: u64,
 }
 
 /// One process that reads for a consumer.
@@ -353,7 +366,7 @@ impl Worker {
                 let counter = self.leases.get(&step.shard).copied();
                 match counter.and_then(|counter| held(state, &self.id, step.shard, counter)) {
                     Some(known) if step.to >= known.checkpoint => {
-                        known.advance(step.to, step.records, now);
+                        known.advance(step.to, step.records, step.bytes, now);
                         if step.to.is_end() {
                             known.owner = None;
                             self.leases.remove(&step.shard);
@@ -401,13 +414,13 @@ impl Worker {
                 shards: Vec::new(),
                 records: 0,
             };
-            for &Progress { shard, to, records } in progress {
+            for &Progress { shard, to, records, bytes } in progress {
                 let counter = self.leases.remove(&shard);
                 let Some(known) = counter.and_then(|counter| held(state, &self.id, shard, counter)) else {
                     return Err(Error::StaleBookmark { shard });
                 };
                 known.owner = None;
-                known.reserved = Some(Reservation { token, until_us, to, records });
+                known.reserved = Some(Reservation { token, until_us, to, records, bytes });
                 bookmark.shards.push(shard.0);
                 bookmark.records += records;
             }

@@ -13,6 +13,7 @@
 //! record, and readers finish the parents before the children.
 
 mod advise;
+mod building;
 pub mod check;
 mod checkpoint;
 mod consumer;
@@ -45,19 +46,21 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use advise::{Advice, COLD, Target, advise};
+use building::Building;
+pub use building::{sweep, unfinished};
 pub use checkpoint::Checkpoint;
 pub use consumer::{
     Bookmark, Committed, Consumer, ConsumerState, Failure, Reservation, Sample, ShardState, WorkerNote,
 };
 pub use cursor::{Place, ShardCursor, Step};
-pub use error::Error;
 pub(crate) use error::InShard;
+pub use error::{Between, Error};
 pub use lag::{ShardLag, Waits};
 pub use lease::{Assignment, FAILOVER_DEFAULT, Progress, Worker};
 pub use manifest::{Closed, Compression, MANIFEST_NAME, Manifest, NewShard, Reshard, ShardInfo};
 pub use reader::{Delivery, Order, Polled, Start, StreamReader, Until};
 pub use router::Router;
-pub use stats::{Count, Extent, Load, PUT_PAYLOAD_UNIT_BYTES, ShardStats, extents};
+pub use stats::{Count, Extent, Load, Outgoing, PUT_PAYLOAD_UNIT_BYTES, ShardStats, extents};
 pub use trim::Freed;
 
 use crate::hash::HashRange;
@@ -137,73 +140,44 @@ impl Stream {
         if new.shards == 0 || new.shards > SHARDS_MAX {
             return Err(Error::Invalid(format!("a stream has 1 to {SHARDS_MAX} shards, not {}", new.shards)));
         }
-        let disk = &system.disk;
-        if disk.exists(path) {
-            return Err(Error::Exists { path: path.to_owned() });
-        }
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("stream").to_owned();
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let building = parent.join(format!(".{name}.{}.new", Uuid::new_v4().simple()));
-        let io = |doing: &'static str, at: &Path| {
-            let at = at.to_owned();
-            move |source| Error::Io { doing, path: at, source }
-        };
-        disk.create_dir(&building).map_err(io("create", path))?;
-        let build = || {
-            let now = system.clock.now_us();
-            let shards = HashRange::split_evenly(new.shards)
-                .into_iter()
-                .zip(0..)
-                .map(|(range, shard)| ShardInfo {
-                    shard,
-                    starting_hash_key: range.start.0,
-                    ending_hash_key: range.end.0,
-                    created_us: now,
-                    parents: Vec::new(),
-                    closed: None,
-                })
-                .collect();
-            let manifest = Manifest {
-                generation: 1,
-                stream_id: Uuid::new_v4(),
-                name,
+        let building = Building::begin(system, path)?;
+        let now = system.clock.now_us();
+        let shards = HashRange::split_evenly(new.shards)
+            .into_iter()
+            .zip(0..)
+            .map(|(range, shard)| ShardInfo {
+                shard,
+                starting_hash_key: range.start.0,
+                ending_hash_key: range.end.0,
                 created_us: now,
-                compatible_features: 0,
-                required_features: 0,
-                compression: new.compression,
-                record_bytes_max: new.record_bytes_max,
-                retention_us: new.retention_us,
-                retain_bytes: new.retain_bytes,
-                segment_bytes: new.segment_bytes,
-                segment_age_us: new.segment_age_us,
-                tags: new.tags.clone(),
-                next_shard: new.shards,
-                shards,
-                pending: None,
-            };
-            let stream = Self { system: system.clone(), path: building.clone(), manifest };
-            stream.refuse_network()?;
-            for shard in &stream.manifest.shards {
-                log::create_log(&stream.log_dir(shard), now, &[]).in_shard(shard.id())?;
-            }
-            drop(stream.locks()?);
-            stream.write_manifest()?;
-            // A stream that came into being meanwhile is not empty, so it is not replaced.
-            disk.rename(&building, path).map_err(|source| match source.kind() {
-                std::io::ErrorKind::DirectoryNotEmpty
-                | std::io::ErrorKind::AlreadyExists
-                | std::io::ErrorKind::NotADirectory => Error::Exists { path: path.to_owned() },
-                _ => Error::Io { doing: "create", path: path.to_owned(), source },
-            })?;
-            disk.sync_dir(parent).map_err(io("sync", parent))?;
-            Ok(stream)
+                parents: Vec::new(),
+                closed: None,
+            })
+            .collect();
+        let manifest = Manifest {
+            generation: 1,
+            stream_id: Uuid::new_v4(),
+            name: path.file_name().and_then(|n| n.to_str()).unwrap_or("stream").to_owned(),
+            created_us: now,
+            compatible_features: 0,
+            required_features: 0,
+            compression: new.compression,
+            record_bytes_max: new.record_bytes_max,
+            retention_us: new.retention_us,
+            retain_bytes: new.retain_bytes,
+            segment_bytes: new.segment_bytes,
+            segment_age_us: new.segment_age_us,
+            tags: new.tags.clone(),
+            next_shard: new.shards,
+            shards,
+            pending: None,
         };
-        let mut stream = build().inspect_err(|_| {
-            let _ = disk.remove_dir_all(&building);
-        })?;
+        let mut stream = Self { system: system.clone(), path: building.dir().to_owned(), manifest };
+        for shard in &stream.manifest.shards {
+            log::create_log(&stream.log_dir(shard), now, &[]).in_shard(shard.id())?;
+        }
+        stream.write_manifest()?;
+        building.finish()?;
         path.clone_into(&mut stream.path);
         Ok(stream)
     }
@@ -243,18 +217,37 @@ impl Stream {
         self.path.file_name().and_then(|n| n.to_str()).unwrap_or(&self.manifest.name)
     }
 
-    /// Looks at the manifest again; whether it has changed.
+    /// Looks at the manifest again; whether it has changed. Another stream may have its name by now.
     pub fn reload(&mut self) -> Result<bool, Error> {
-        let manifest = Manifest::read(&self.system, &self.path)?;
+        let manifest = match Manifest::read(&self.system, &self.path) {
+            Err(Error::NotFound { .. }) if !self.system.disk.exists(&self.path) => {
+                return Err(Error::Deleted);
+            }
+            other => other?,
+        };
+        if manifest.stream_id != self.manifest.stream_id {
+            return Err(Error::Deleted);
+        }
         let changed = manifest.generation != self.manifest.generation;
         self.manifest = manifest;
         Ok(changed)
     }
 
+    /// What a failure in a shard comes to: where the stream is gone, that says it all.
+    fn failed(&self, shard: ShardId, source: log::Error) -> Error {
+        match self.clone().reload() {
+            Err(deleted @ Error::Deleted) => deleted,
+            _ => Error::Shard { shard, source },
+        }
+    }
+
     /// Opens the stream's lock table; each call is an owner of its own.
     pub fn locks(&self) -> Result<Arc<dyn Locks>, Error> {
         let path = self.path.join(LOCKS_NAME);
-        self.system.disk.locks(&path).map_err(|source| Error::Io { doing: "open", path, source })
+        self.system.disk.locks(&path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::Deleted,
+            _ => Error::Io { doing: "open", path, source },
+        })
     }
 
     /// The log of a shard.

@@ -101,7 +101,12 @@ pub(super) fn manifest(system: &System, path: &Path) -> Result<Manifest, Error> 
 fn logs(system: &System, path: &Path) -> Result<(Uuid, BTreeMap<u32, Found>), Error> {
     let refuse = |reason: String| Error::Manifest { path: Manifest::path(path), reason };
     let names = system.disk.list(path);
-    let names = names.map_err(|source| Error::Io { doing: "list", path: path.to_owned(), source })?;
+    let names = names.map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+            Error::NotFound { path: path.to_owned() }
+        }
+        _ => Error::Io { doing: "list", path: path.to_owned(), source },
+    })?;
     let mut found = BTreeMap::new();
     let mut streams = BTreeSet::new();
     for name in names {

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::check::{Problem, REJECTS_NAME};
+use super::check::{CONSUMERS_NAME, Problem, REJECTS_NAME};
+use super::consumer::Consumer;
 use super::error::{Error, InShard};
 use super::manifest::{Manifest, Reshard, ShardInfo};
 use super::{Stream, rebuild};
@@ -18,7 +19,7 @@ pub fn repair(
     system: &System,
     path: &Path,
     dry_run: bool,
-    on: &mut dyn FnMut(&Stream, &Problem),
+    on: &mut dyn FnMut(&Problem),
 ) -> Result<(Stream, PathBuf, Vec<Problem>), Error> {
     let stamp = system.clock.now_us() / 1_000_000;
     let keep = path.join(REJECTS_NAME).join(format!("repair-{stamp}"));
@@ -33,7 +34,7 @@ pub fn repair(
             finding: finding.clone(),
         };
         let dir = keep.join(info.id().to_string());
-        let mut tell = |finding: &crate::log::verify::Finding| on(&stream, &problem(finding));
+        let mut tell = |finding: &crate::log::verify::Finding| on(&problem(finding));
         match repair_log(&log, &locks, &dir, dry_run, &mut tell) {
             Ok(rest) => left.extend(rest.iter().map(problem)),
             Err(crate::log::Error::Empty { .. }) => left.push(lost_shard(&stream, &info)),
@@ -44,7 +45,34 @@ pub fn repair(
     if stream.manifest().pending.is_none() {
         ends(&mut stream, dry_run, on)?;
     }
+    consumers(&stream, &keep, dry_run, on)?;
     Ok((stream, keep, left))
+}
+
+/// Makes directories, each within the one before.
+fn make_dirs(system: &System, dirs: &[&Path]) -> Result<(), Error> {
+    for dir in dirs.iter().filter(|dir| !system.disk.exists(dir)) {
+        let failed = |source| Error::Io { doing: "create", path: dir.to_path_buf(), source };
+        system.disk.create_dir(dir).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Sets aside the places of consumers that cannot be read. There is nothing to make them of anew.
+fn consumers(stream: &Stream, keep: &Path, dry_run: bool, on: &mut dyn FnMut(&Problem)) -> Result<(), Error> {
+    for name in Consumer::list(stream)? {
+        let consumer = Consumer::open(stream, &name)?;
+        let Err(Error::Manifest { path, reason }) = consumer.state() else { continue };
+        let text = format!("{reason}; it is set aside: consumer {name} begins anew");
+        on(&Problem::Stream { severity: Severity::Damage, shard: None, path, text });
+        if !dry_run {
+            let (rejects, all) = (stream.path.join(REJECTS_NAME), keep.join(CONSUMERS_NAME));
+            let dir = all.join(&name);
+            make_dirs(&stream.system, &[&rejects, keep, &all, &dir])?;
+            consumer.set_aside(&dir)?;
+        }
+    }
+    Ok(())
 }
 
 fn lost_shard(stream: &Stream, info: &ShardInfo) -> Problem {
@@ -64,7 +92,7 @@ fn open(
     path: &Path,
     keep: &Path,
     dry_run: bool,
-    on: &mut dyn FnMut(&Stream, &Problem),
+    on: &mut dyn FnMut(&Problem),
 ) -> Result<Stream, Error> {
     let refusal = match Stream::open(system, path) {
         Err(error @ (Error::NotFound { .. } | Error::Manifest { .. })) => error,
@@ -73,7 +101,15 @@ fn open(
     let file = Manifest::path(path);
     let manifest = match rebuild::manifest(system, path) {
         // There is nothing there that was a stream.
-        Err(Error::NotFound { .. }) => return Err(refusal),
+        Err(Error::NotFound { .. }) => {
+            return Err(match refusal {
+                Error::Manifest { path, reason } => Error::Invalid(format!(
+                    "{}: {reason}, and there are no shards to make it anew from",
+                    path.display()
+                )),
+                refusal => refusal,
+            });
+        }
         other => other?,
     };
     let stream = Stream { system: system.clone(), path: path.to_owned(), manifest };
@@ -83,30 +119,22 @@ fn open(
         _ => "is missing; it is made anew, without settings and tags".to_owned(),
     };
     let problem = Problem::Stream { severity: Severity::Damage, shard: None, path: file.clone(), text };
-    on(&stream, &problem);
+    on(&problem);
     if dry_run {
         return Ok(stream);
     }
     let disk = &system.disk;
     if let Ok(bytes) = disk.read(&file, 256 << 20) {
-        let io = |doing, at: &Path| {
-            let path = at.to_owned();
-            move |source| Error::Io { doing, path, source }
-        };
-        for dir in [keep.parent().unwrap_or(path), keep] {
-            if !disk.exists(dir) {
-                disk.create_dir(dir).map_err(io("create", dir))?;
-            }
-        }
-        let kept = keep.join("manifest.json");
-        disk.replace(&kept, &bytes).map_err(io("write", &kept))?;
+        make_dirs(system, &[keep.parent().unwrap_or(path), keep])?;
+        let path = keep.join("manifest.json");
+        disk.replace(&path, &bytes).map_err(|source| Error::Io { doing: "write", path, source })?;
     }
     stream.write_manifest()?;
     Ok(stream)
 }
 
 /// Mends shards whose log and manifest do not agree on whether they have ended.
-fn ends(stream: &mut Stream, dry_run: bool, on: &mut dyn FnMut(&Stream, &Problem)) -> Result<(), Error> {
+fn ends(stream: &mut Stream, dry_run: bool, on: &mut dyn FnMut(&Problem)) -> Result<(), Error> {
     for info in stream.manifest().shards.clone() {
         let id = info.id();
         let log = stream.log_dir(&info);
@@ -120,7 +148,7 @@ fn ends(stream: &mut Stream, dry_run: bool, on: &mut dyn FnMut(&Stream, &Problem
             _ => continue,
         };
         let (severity, path, text) = (Severity::Damage, log.dir.clone(), text.to_owned());
-        on(stream, &Problem::Stream { severity, shard: Some(id), path, text });
+        on(&Problem::Stream { severity, shard: Some(id), path, text });
         if dry_run {
             continue;
         }

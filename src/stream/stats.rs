@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Stream;
+use super::consumer::Consumer;
 use super::cursor::{Place, ShardCursor, Step};
 use super::error::{Error, InShard};
 use super::manifest::ShardInfo;
@@ -87,7 +88,37 @@ pub struct ShardStats {
     pub damages: u64,
 }
 
+/// What named consumers have read. A plain reader leaves no trace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Consumers.
+    pub consumers: u64,
+    /// Consumers whose places cannot be read.
+    pub unreadable: u64,
+    /// Records that they have committed.
+    pub records: u64,
+    /// Bytes of the data of these records.
+    pub bytes: u64,
+}
+
 impl Stream {
+    /// Sums what named consumers have committed since each was made, or began anew.
+    pub fn outgoing(&self) -> Result<Outgoing, Error> {
+        let mut sum = Outgoing::default();
+        for name in Consumer::list(self)? {
+            sum.consumers += 1;
+            let Ok(state) = Consumer::open(self, &name).and_then(|consumer| consumer.state()) else {
+                sum.unreadable += 1;
+                continue;
+            };
+            for shard in state.shards.values() {
+                sum.records += shard.records;
+                sum.bytes += shard.bytes;
+            }
+        }
+        Ok(sum)
+    }
+
     /// Counts what is there, and reads what arrived since `since_us` to count it exactly.
     pub fn stats(&self, shard: &ShardInfo, since_us: i64) -> Result<ShardStats, Error> {
         let now_us = self.system.clock.now_us();
@@ -178,6 +209,7 @@ impl Stream {
             records,
             bytes: (sample.bytes as f64 * scale) as u64,
             keys: sample.keys,
+            unkeyed: sample.unkeyed,
             window_us: (self.system.clock.now_us() - since_us.max(shard.created_us)).max(1),
         })
     }
@@ -199,6 +231,8 @@ pub struct Load {
     pub bytes: u64,
     /// Hash keys of the sample, each with its records and bytes in the sample.
     pub keys: BTreeMap<HashKey, (u64, u64)>,
+    /// Records and bytes of the sample that have no key, and could be in any shard.
+    pub unkeyed: (u64, u64),
     /// How long the window is for this shard, microseconds: it may be younger than what was asked for.
     pub window_us: i64,
 }
@@ -220,6 +254,7 @@ struct Sample {
     records: u64,
     bytes: u64,
     keys: BTreeMap<HashKey, (u64, u64)>,
+    unkeyed: (u64, u64),
 }
 
 impl Sample {
@@ -235,12 +270,12 @@ impl Sample {
                     self.bytes += bytes;
                     let hash =
                         record.explicit_hash.or_else(|| record.key.map(|key| HashKey::of(key.as_bytes())));
-                    // Without a key a record can go to any shard: no split moves it.
-                    if let Some(hash) = hash.filter(|hash| range.contains(*hash)) {
-                        let (n, b) = self.keys.entry(hash).or_default();
-                        *n += 1;
-                        *b += bytes;
-                    }
+                    let (n, b) = match hash {
+                        Some(hash) if range.contains(hash) => self.keys.entry(hash).or_default(),
+                        _ => &mut self.unkeyed,
+                    };
+                    *n += 1;
+                    *b += bytes;
                 }
                 Ok(())
             })?;

@@ -138,7 +138,7 @@ impl Story {
         let records = pending.records.len() as u64;
         consumer
             .update(|state| {
-                state.shards.get_mut(&SHARD.0).unwrap().advance(to, records, 0);
+                state.shards.get_mut(&SHARD.0).unwrap().advance(to, records, 0, 0);
                 Ok(())
             })
             .unwrap();
@@ -290,7 +290,7 @@ fn a_consumer_whose_maker_was_killed_survives_a_power_loss() {
             let consumer = Consumer::open_or_create(&stream, "c", Start::Latest).unwrap();
             let to = Checkpoint::Index { index: 5 };
             let advance = |state: &mut ConsumerState| {
-                state.shards.get_mut(&SHARD.0).unwrap().advance(to, 5, 0);
+                state.shards.get_mut(&SHARD.0).unwrap().advance(to, 5, 0, 0);
                 Ok(())
             };
             consumer.update(advance).unwrap();

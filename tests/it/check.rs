@@ -150,6 +150,7 @@ fn missing_segments() {
     // A reader does not take it for retention, which takes the oldest first.
     let stopped = wd.run("kget").arg("s").done().expect_status(2);
     assert!(stopped.stderr.contains("the segment is not there"), "{}", stopped.stderr);
+    assert_eq!(stopped.stderr.matches("stream s").count(), 1, "it is named once: {}", stopped.stderr);
     wd.run("kget").args(["s", "-q", "--on-error", "skip"]).done().expect_status(1);
     wd.run("kget").args(["s", "-q", "--on-error", "reject"]).done().expect_status(1);
     mends(&wd, "s", &all, 1..=200);
@@ -226,7 +227,10 @@ fn a_lost_manifest() {
     };
     let (before, all) = (shards(&wd), read(&wd, "s").stdout);
     fs::remove_file(wd.join("s/manifest.json")).expect("removed");
-    wd.run("kshard").args(["check", "s"]).done().expect_status(2);
+    // It is damage like any other, and the shards are gone through all the same.
+    let done = check(&wd, "s").expect_status(1);
+    assert_eq!(done.lines()[0], "damage: s: manifest.json: is missing");
+    assert!(done.lines()[1].starts_with("s: 1 damage in 501 records"), "{}", done.text());
     let done = wd.run("kshard").args(["repair", "s"]).ok();
     assert!(done.text().starts_with("mended: s: manifest.json: is missing"), "{}", done.text());
     assert_eq!(shards(&wd), before);
@@ -235,6 +239,10 @@ fn a_lost_manifest() {
     assert_eq!(after.status, 0, "{}", after.text());
     wd.run("kput").args(["s", "-q"]).stdin("more\n").ok();
     poke(&wd.join("s/manifest.json"), 200, |bytes| bytes[0] ^= 1, 1);
+    let json = wd.run("kshard").args(["check", "s", "-o", "json"]).done().expect_status(1);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!((json["Damaged"].as_u64(), json["Records"].as_u64()), (Some(1), Some(502)));
+    assert_eq!(json["Problems"][0]["Message"], "is damaged: its checksum does not hold");
     wd.run("kshard").args(["repair", "s", "-q"]).ok();
     assert_eq!(shards(&wd), before);
     wd.run("kshard").args(["repair", "s"]).ok().expect_stdout("");
@@ -338,4 +346,79 @@ fn the_end_of_a_shard() {
     let got = read(&wd, "s");
     assert_eq!(got.lines().len(), all.lines().count() + 1);
     wd.run("kshard").args(["repair", "s"]).ok().expect_stdout("");
+}
+
+/// A consumer whose places were damaged could not be listed, reset, deleted or repaired, and hid all the others.
+#[test]
+fn damaged_places_of_a_consumer() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "s", 1);
+    source.put(0, &["a", "b"]);
+    for name in ["good", "bad", "worse"] {
+        wd.run("kget").args(["s", "--consumer", name]).ok();
+    }
+    let damage = |name: &str| poke(&wd.join(format!("s/consumers/{name}/state.json")), 90, |b| b[0] ^= 1, 1);
+    damage("bad");
+    damage("worse");
+    check(&wd, "s").expect_status(1);
+    let list = wd.run("kshard").args(["consumers", "s"]).done().expect_status(1);
+    for line in list.lines().iter().skip(1) {
+        assert_eq!(line.ends_with("UNREADABLE"), !line.starts_with("good"), "{}", list.text());
+    }
+    assert_eq!(list.lines().len(), 4);
+    let here = wd.join("s");
+    let hint = format!("try: kshard consumers {} bad --reset trim-horizon\n", here.display());
+    wd.run("kshard").args(["consumers", "s", "bad"]).fails().expect_stderr_has(&hint);
+    wd.run("kget").args(["s", "--consumer", "bad"]).fails().expect_stderr_has(&hint);
+    wd.run("kshard").args(["consumers", "s", "bad", "--reset", "trim-horizon"]).ok();
+    wd.run("kget").args(["s", "--consumer", "bad"]).expect_stdout("a\nb\n");
+    wd.run("kshard").args(["consumers", "s", "worse", "--delete"]).ok();
+    wd.run("kshard").args(["consumers", "s"]).ok();
+    check(&wd, "s").expect_status(0);
+
+    damage("good");
+    let dry = wd.run("kshard").args(["repair", "s", "--dry-run"]).ok();
+    assert!(dry.text().contains("consumer good begins anew"), "{}", dry.text());
+    check(&wd, "s").expect_status(1);
+    wd.run("kshard").args(["repair", "s"]).ok();
+    check(&wd, "s").expect_status(0);
+    let kept = fs::read_dir(here.join("rejects")).expect("kept").next().expect("kept").expect("kept").path();
+    assert!(kept.join("consumers/good/state.json").is_file() && kept.join("note.txt").is_file());
+    wd.run("kget").args(["s", "--consumer", "good"]).expect_stdout("a\nb\n");
+}
+
+/// A manifest that names no stream, and nothing beside it: repair's advice was to call repair.
+#[test]
+fn a_manifest_of_nothing() {
+    let wd = Workdir::new();
+    wd.write("fake/manifest.json", "{}");
+    let done = check(&wd, "fake").expect_status(1);
+    assert!(done.lines()[0].starts_with("damage: fake: manifest.json: is not a manifest"), "{}", done.text());
+    let json = wd.run("kshard").args(["check", "fake", "-o", "json"]).done().expect_status(1);
+    assert!(json.text().contains("\"Damaged\": 1"), "{}", json.text());
+    let done = wd.run("kshard").args(["repair", "fake"]).fails();
+    assert!(
+        done.stderr.contains("no shards to make it anew from") && !done.stderr.contains("kshard repair"),
+        "{}",
+        done.stderr
+    );
+    stream(&wd, "clicks");
+    wd.run("kshard").args(["repair", "nope"]).fails().expect_stderr_has("there is no stream at");
+    wd.run("kshard").args(["repair", "clikcs"]).fails().expect_stderr_has("try: did you mean `clicks`?\n");
+}
+
+/// The oldest segment can be gone because it expired. Where that cannot be, its loss was not told at all.
+#[test]
+fn a_first_segment_that_cannot_have_expired() {
+    let wd = Workdir::new();
+    stream(&wd, "s");
+    fs::remove_file(&segments(&wd, "s")[0]).expect("removed");
+    let done = check(&wd, "s").expect_status(0);
+    assert!(
+        done.lines()[0].starts_with("note: s: shardId-000000000000: it begins at index "),
+        "{}",
+        done.text()
+    );
+    wd.run("kshard").args(["retention", "s", "--bytes", "1MiB"]).ok();
+    assert_eq!(check(&wd, "s").expect_status(0).lines().len(), 1, "with a cap it can");
 }

@@ -49,6 +49,36 @@ fn goes_on_where_it_was() {
         .fails();
 }
 
+/// A command that had failed was blamed when nobody ran it any more, and a shard that had ended was said to take records
+/// faster than they were read, for ever.
+#[test]
+fn why_tells_a_failing_command_from_no_worker_and_an_ended_shard_from_a_busy_one() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "clicks", 1);
+    source.put(0, &["a", "b"]);
+    let why = || wd.sh("kshard consumers clicks c --why | tail -n 1").ok().text().to_owned();
+    let mut kget = wd.sh("exec kget clicks --consumer c --exec 'exit 3' -f --from trim-horizon").spawn();
+    eventually("a failure", || {
+        wd.sh("kshard consumers clicks c --why").done().text().contains("its command, which")
+    });
+    kget.end_input();
+    kget.signal("TERM");
+    kget.wait().expect_status(143);
+    let line = why();
+    assert!(line.contains("a lease: nobody reads it; its last command ended with"), "{line}");
+    let shard = |wd: &Workdir| -> serde_json::Value {
+        let done = wd.sh("kshard consumers clicks c -o json").ok();
+        let found: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+        found["Shards"][0].clone()
+    };
+    assert!(shard(&wd)["RecordsInPerSecond"].as_f64() > Some(0.0));
+    assert_eq!(shard(&wd)["WaitsFor"], serde_json::json!({"Kind": "worker"}));
+    assert_eq!(shard(&wd)["LastFailure"]["Status"], "exit status 3");
+    assert_eq!(shard(&wd)["Checkpoint"], serde_json::json!({"at": "TRIM_HORIZON"}));
+    wd.sh("kshard split clicks 0").ok();
+    assert_eq!(shard(&wd)["RecordsInPerSecond"], 0.0);
+}
+
 #[test]
 fn a_limit_stops_the_checkpoint_inside_a_frame() {
     let wd = Workdir::new();

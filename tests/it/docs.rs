@@ -55,6 +55,29 @@ fn the_definitions_hold() {
     }
 }
 
+/// The help of a subcommand opened without an example; each that it has must be one of its own, and can be parsed.
+#[test]
+fn subcommands_have_examples_too() {
+    for page in PAGES {
+        for sub in page.command().get_subcommands() {
+            let call = format!("{} {}", page.name, sub.get_name());
+            let help = sub.clone().render_long_help().to_string();
+            assert!(help.starts_with("Examples:\n  # "), "{call} --help:\n{help}");
+            let lines: Vec<&str> = help.lines().take_while(|line| !line.is_empty()).collect();
+            let mut own = 0;
+            for line in lines.iter().filter(|line| line.contains(&call) && !line.starts_with("  # ")) {
+                let from = line.find(&call).expect("it is there");
+                let words = line[from..].split_whitespace();
+                let words = words.take_while(|word| !["|", "&&", "||", ">", "<", ">>"].contains(word));
+                let words: Vec<&str> = words.map(|word| word.trim_matches('\'')).collect();
+                page.command().try_get_matches_from(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
+                own += 1;
+            }
+            assert!(own > 0, "{call} --help shows no call of it:\n{help}");
+        }
+    }
+}
+
 #[test]
 fn every_page_is_clean_to_man() {
     for page in PAGES {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kpipe::hash::HashRange;
+use kpipe::log::frame::crc32c;
 use kpipe::stream::{Manifest, NewShard, NewStream, Reshard, Stream};
 use kpipe::sys::clock::RealClock;
 use kpipe::sys::fs::RealDisk;
@@ -81,6 +82,7 @@ fn errors_are_one_line_and_say_what_to_try() {
     let wd = Workdir::new();
     wd.sh("kshard create -q clicks --shards 3").ok();
     let here = wd.join("clicks").display().to_string();
+    wd.sh("touch a.log; mkdir d; ln -s clicks link").ok();
     for (command, part) in [
         ("create clicks".to_owned(), format!("{here} exists already\ntry: kshard describe {here}\n")),
         ("describe clikcs".to_owned(), "there is no stream at".to_owned()),
@@ -92,6 +94,7 @@ fn errors_are_one_line_and_say_what_to_try() {
         ("merge clicks 0".to_owned(), "try: kshard merge --help\n".to_owned()),
         ("split clicks zero".to_owned(), "is not a shard".to_owned()),
         ("scale clicks 0".to_owned(), "invalid value '0'".to_owned()),
+        ("scale clicks 0".to_owned(), "\ntry: kshard scale --help\n".to_owned()),
         ("scale clicks 7 --enforce-limits".to_owned(), "try: kshard scale clicks 6\n".to_owned()),
         ("create x --shards 0".to_owned(), "invalid value".to_owned()),
         ("create x --retention 30m".to_owned(), "give 1h to 8760h".to_owned()),
@@ -100,6 +103,26 @@ fn errors_are_one_line_and_say_what_to_try() {
         ("create nowhere/x".to_owned(), "cannot create".to_owned()),
         ("route clicks --explicit 5x".to_owned(), "`5x` is not a hash key".to_owned()),
         ("list clicks --filter now".to_owned(), "at-trim-horizon".to_owned()),
+        // What is there already, and what is to go, is not to be made.
+        (
+            "delete ./a.log".to_owned(),
+            format!("{} is a file, and no stream\ntry: kshard list\n", wd.join("a.log").display()),
+        ),
+        ("describe ./d".to_owned(), "d is a directory, and no stream\ntry: kshard list\n".to_owned()),
+        (
+            "delete nope".to_owned(),
+            format!("there is no stream at {}\ntry: kshard list\n", wd.join("nope").display()),
+        ),
+        ("delete clikcs".to_owned(), "try: did you mean `clicks`?\n".to_owned()),
+        ("create .hid".to_owned(), "cannot begin with a dot".to_owned()),
+        ("snapshot clicks ./.hid".to_owned(), "cannot begin with a dot".to_owned()),
+        (
+            "delete link".to_owned(),
+            format!(
+                "is a symbolic link to {here}, and only that could be deleted\ntry: kshard delete {here}\n"
+            ),
+        ),
+        ("delete ./link/".to_owned(), "is a symbolic link to".to_owned()),
         ("bogus".to_owned(), "unrecognized subcommand 'bogus'".to_owned()),
         ("describe kinesis://x/y".to_owned(), "kpipe-remote-kinesis".to_owned()),
     ] {
@@ -107,7 +130,53 @@ fn errors_are_one_line_and_say_what_to_try() {
     }
     // The wrong ones changed nothing, and left nothing.
     assert_eq!(ask(&wd, "describe clicks")["Generation"], 1);
-    wd.sh("ls -A").expect_stdout("clicks\n");
+    wd.sh("ls -A").expect_stdout("a.log\nclicks\nd\nlink\n");
+    // A shard that is gone is for check to tell of.
+    wd.sh("rm -r clicks/shardId-000000000001").ok();
+    for command in ["kget clicks", "kput clicks -q", "kshard stats clicks"] {
+        let hint = format!(
+            "shardId-000000000001: No such file or directory (os error 2)\ntry: kshard check {here}\n"
+        );
+        wd.sh(&format!("printf '1\n2\n3\n' | {command}")).done().expect_status(2).expect_stderr_has(&hint);
+    }
+    wd.sh("kshard check clicks").done().expect_status(1);
+}
+
+/// What a killed create, load, snapshot or delete left beside a stream stayed for ever: now the same command, run again,
+/// takes it away, and doctor tells of the rest.
+#[test]
+fn what_a_killed_program_left_is_swept() {
+    let wd = Workdir::new();
+    let left = ["s", "t"].map(|name| ["new", "deleted"].map(|what| format!(".{name}.{:032x}.{what}", 7)));
+    let make = || {
+        left.iter()
+            .flatten()
+            .for_each(|name| drop(wd.write(&format!("{name}/shardId-000000000000/x.seg"), "x")))
+    };
+    let names = || {
+        let names = wd.sh("ls -A").ok();
+        names
+            .lines()
+            .iter()
+            .filter(|name| name.starts_with('.'))
+            .map(|name| name.split('.').nth(1).unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+    };
+    for command in [
+        "kshard create -q s",
+        "kshard delete -q s",
+        "kshard delete --if-exists s",
+        "kshard create -q o; kshard snapshot -q o s",
+        "kshard delete -q s; kshard dump o | kshard load -q s",
+    ] {
+        make();
+        wd.sh(command).ok();
+        assert_eq!(names(), ["t", "t"], "{command}");
+    }
+    wd.sh("touch -d 2001-01-01 .t.*; mkdir .mine.new; touch -d 2001-01-01 .mine.new").ok();
+    let doctor = wd.sh("kshard doctor s").ok();
+    assert!(doctor.text().contains("2 of programs that were killed, as .t."), "{}", doctor.text());
+    assert!(!doctor.text().contains(".mine.new"), "{}", doctor.text());
 }
 
 #[test]
@@ -286,6 +355,41 @@ fn a_stream_in_use_is_deleted_by_force_only() {
     wd.sh("kshard delete -q s; ls -A").expect_stdout("");
 }
 
+/// A writer went on acknowledging records into files that had no name any more, and exited 0.
+#[test]
+fn a_writer_to_a_stream_that_was_deleted_fails() {
+    let wd = Workdir::new();
+    let gone = |wd: &Workdir| format!("stream s ({}): the stream was deleted\n", wd.join("s").display());
+    for again in [false, true] {
+        wd.sh("kshard create -q s --shards 2").ok();
+        let mut kput = wd.run("kput").args(["s", "--ack", "-q"]).spawn();
+        let mut idle = wd.run("kput").args(["s", "-q", "--ack"]).stdin("x\n").spawn();
+        idle.read_until("\n");
+        kput.type_in("a\nb\n");
+        kput.read_until("\n");
+        kput.read_until("\n");
+        wd.sh("kshard delete s").fails().expect_stderr_has("a program is writing to");
+        wd.sh("kshard delete -q --force s").ok();
+        if again {
+            // Another of that name is none of theirs.
+            wd.sh("kshard create -q s").ok();
+        }
+        kput.type_in("c\nd\n");
+        kput.wait().expect_status(2).expect_stdout("").expect_stderr_has(&gone(&wd));
+        idle.type_in("y\n");
+        idle.wait().expect_status(2).expect_stderr_has(&gone(&wd));
+        wd.sh("ls -A").expect_stdout(if again { "s\n" } else { "" });
+    }
+    wd.sh("kget s").expect_stdout("");
+    // One that is damaged goes as well.
+    let mut kput = wd.run("kput").args(["s", "--ack", "-q"]).stdin("a\n").spawn();
+    kput.read_until("\n");
+    wd.sh("for f in s/shardId-*/*.seg; do truncate -s 50 $f; done; kshard delete -q --force s; ls -A")
+        .expect_stdout("");
+    kput.type_in("b\n");
+    kput.wait().expect_status(2).expect_stdout("").expect_stderr_has(&gone(&wd));
+}
+
 #[test]
 fn stats_count_and_meter() {
     let wd = Workdir::new();
@@ -294,13 +398,43 @@ fn stats_count_and_meter() {
     let found = ask(&wd, "stats s");
     assert_eq!(found["IncomingRecords"], 1001);
     assert_eq!(found["Metered"]["PutPayloadUnits"], 1003);
-    assert_eq!(found["Metered"]["OutgoingGiB"], Value::Null);
+    assert_eq!(found["Metered"]["OutgoingGiB"], 0.0);
     let stored: u64 =
         found["Shards"].as_array().expect("a list").iter().filter_map(|s| s["StoredRecords"].as_u64()).sum();
     assert_eq!(stored, 1001);
     assert_eq!(ask(&wd, "stats s --since now")["IncomingRecords"], 0);
     let page = wd.sh("kshard stats s").ok();
-    assert!(page.text().contains("not known"), "{}", page.text());
+    assert!(page.text().contains("plain reads are not counted"), "{}", page.text());
+}
+
+/// What went out was never told, although consumers write down what they have taken: by a pipe, by a command, by a
+/// bookmark, and up to the middle of a frame.
+#[test]
+fn stats_count_what_consumers_took() {
+    let wd = Workdir::new();
+    wd.sh("kshard create -q s; printf '12345\n123\n' | kput -q s; printf '1234567\n' | kput -q s").ok();
+    let out = || ask(&wd, "stats s")["Metered"]["OutgoingBytes"].as_u64().expect("a number");
+    wd.sh("kget s").ok();
+    assert_eq!(out(), 0, "a plain read leaves no trace");
+    wd.sh("kget s --consumer pipe -n 1 -o json").ok();
+    assert_eq!(out(), 5);
+    wd.sh("kget s --consumer pipe").ok();
+    assert_eq!(out(), 15);
+    wd.sh("kget s --consumer command --exec 'cat >/dev/null'").ok();
+    assert_eq!(out(), 30);
+    wd.sh("kget s --consumer marked --bookmark mark").ok();
+    assert_eq!(out(), 30);
+    wd.sh("kget s --consumer marked --commit mark").ok();
+    assert_eq!(out(), 45);
+    // What was written before bytes were counted can still be read.
+    let state = wd.read("s/consumers/pipe/state.json");
+    let body: String =
+        state.lines().skip(1).filter(|line| !line.contains("\"bytes\"")).map(|l| format!("{l}\n")).collect();
+    let head = format!("{{\"kpipe\":\"consumer\",\"version\":1,\"crc32c\":{}}}\n", crc32c(body.as_bytes()));
+    wd.write("s/consumers/pipe/state.json", head + &body);
+    assert_eq!(out(), 30);
+    wd.sh("echo 1 | kput -q s; kget s --consumer pipe").expect_stdout("1\n");
+    assert_eq!(out(), 31);
 }
 
 /// Loads of the last second decide; what one run did the next one leaves alone.
@@ -331,6 +465,31 @@ fn advise_splits_what_is_hot_and_does_it_once() {
     assert_eq!(open.len(), 5, "{open:?}");
     wd.sh(&format!("kshard advise s {all}")).ok();
     assert_eq!(open_shards(&wd, "s"), open);
+}
+
+/// kput stores records without keys unless told otherwise: advise knew no help for them, said in one breath that a shard
+/// was hot and that nothing was to do, and its line for pasting lost the options that it had been given.
+#[test]
+fn advise_splits_what_is_hot_without_keys() {
+    let wd = Workdir::new();
+    let system = System { disk: Arc::new(RealDisk), clock: Arc::new(Ago(600 * 1_000_000)) };
+    let new = NewStream { shards: 1, ..NewStream::default() };
+    drop(Stream::create(&system, &wd.join("s"), &new).expect("a stream"));
+    wd.sh("seq 300 | kput -q s").ok();
+    let page = wd.sh("kshard advise s --window 1m --target-records 2 --min-shards 2").ok();
+    let again = "To do it, kshard advise s --window 1m --target-records 2 --min-shards 2 --apply, or:";
+    assert!(page.text().contains("hot: split in 3") && page.text().contains(again), "{}", page.text());
+    wd.sh("kshard advise -q s --window 1m --target-records 2 --apply >/dev/null").ok();
+    assert_eq!(open_shards(&wd, "s").len(), 3);
+    // One key that is hot is not nothing.
+    drop(Stream::create(&system, &wd.join("t"), &new).expect("a stream"));
+    wd.sh("yes k | head -n 300 | kput -q t --key-regex '^(k)$'").ok();
+    let page = wd.sh("kshard advise t --window 1m --target-records 2").ok();
+    assert!(
+        page.text().contains("one key brings") && !page.text().contains("Nothing to do"),
+        "{}",
+        page.text()
+    );
 }
 
 #[test]
@@ -365,12 +524,47 @@ fn the_map_is_as_wide_as_it_may_be_and_ascii_where_it_must() {
     );
 }
 
+/// These had a table, or nothing at all, for programs.
+#[test]
+fn what_a_script_would_parse_has_json() {
+    let wd = Workdir::new();
+    wd.sh("kshard create -q s --shards 2; kshard split s 0; seq 3 | kput -q s; kget s --consumer c").ok();
+    let map = ask(&wd, "map s");
+    let shards = map["Shards"].as_array().expect("a list");
+    assert_eq!((shards.len(), &shards[3]["Generation"]), (4, &Value::from(1)));
+    assert_eq!(shards[0].get("Fullness"), None, "it is closed");
+    assert_eq!(
+        ask(&wd, "repair s"),
+        serde_json::json!({"StreamName": "s", "DryRun": false, "Mended": [], "Left": [], "Kept": null})
+    );
+    wd.write("s/manifest.json", "{}");
+    let mended = ask(&wd, "repair s");
+    assert_eq!(
+        (&mended["Mended"][0]["File"], mended["Kept"].is_string()),
+        (&Value::from("manifest.json"), true)
+    );
+    let reset = ask(&wd, "consumers s c --reset trim-horizon");
+    assert_eq!(reset["Shards"][1]["Checkpoint"]["at"], "TRIM_HORIZON");
+    assert_eq!(reset["Shards"][1]["WaitsFor"]["Kind"], "worker");
+    assert_eq!(
+        reset["Shards"][2]["WaitsFor"],
+        serde_json::json!({"Kind": "parents", "ShardIds": ["shardId-000000000000"]})
+    );
+    assert_eq!(ask(&wd, "consumers s c --delete")["Deleted"], true);
+}
+
 #[test]
 fn doctor_fails_where_something_is_wrong() {
     let wd = Workdir::new();
     wd.sh("kshard create -q s").ok();
     wd.sh("kshard doctor s").ok();
     wd.sh("kshard doctor").ok();
+    assert!(
+        wd.sh("kshard doctor s").ok().text().contains("no arrival is later"),
+        "not the words of a bad clock"
+    );
+    let rootless = wd.run("kshard").arg("doctor").env("KPIPE_ROOT", "nowhere").done().expect_status(1);
+    assert!(rootless.lines()[0].starts_with("fail  root"), "{}", rootless.text());
     assert!(ask(&wd, "doctor s")["Checks"].as_array().is_some_and(|checks| checks.len() > 8));
     wd.sh("ulimit -n 20; kshard doctor s").done().expect_status(1);
     // A record of tomorrow: the clock has gone back since.
@@ -380,7 +574,10 @@ fn doctor_fails_where_something_is_wrong() {
     let done = wd.sh("kshard doctor s").done().expect_status(1);
     let line = done.lines().into_iter().find(|line| line.contains("clock")).expect("a line").to_owned();
     assert!(line.starts_with("fail") && line.contains("behind the last arrival"), "{line}");
-    wd.sh("mkdir .s.1.new; touch -d 2001-01-01 .s.1.new; kshard doctor s -o json").done().expect_status(1);
+    let name = format!(".s.{:032x}.new", 1);
+    wd.sh(&format!("mkdir {name}; touch -d 2001-01-01 {name}; kshard doctor s -o json"))
+        .done()
+        .expect_status(1);
     let done = wd.sh("kshard doctor s").done();
     assert!(done.text().contains("try: rm -r"), "{}", done.text());
 }

@@ -236,3 +236,31 @@ fn a_copy_that_is_killed_goes_on() {
     assert!(got == all);
     well(&wd, "t");
 }
+
+/// What stood behind a dump's end was not looked at: of two dumps in one file one was lost without a word.
+#[test]
+fn a_dump_ends_where_it_says() {
+    let wd = Workdir::new();
+    wd.sh("kshard create -q a; seq 9 | kput -q a; kshard dump -q a > dump").ok();
+    wd.sh("cat dump dump | kshard load b").fails().expect_stderr_has("goes on behind its end");
+    wd.sh("(cat dump; echo) | kshard load b").fails();
+    wd.sh("ls -A; kshard load -q b < dump").expect_stdout("a\ndump\n");
+}
+
+/// Errors of the one stream were told of the other, and a second copy was told to mind an option that copy has not.
+#[test]
+fn errors_name_the_stream_that_failed() {
+    let wd = Workdir::new();
+    wd.sh("kshard create -q a; seq 9 | kput -q a; kshard create -q b").ok();
+    let of = |name: &str| format!("kshard: stream {name} ({}): ", wd.join(name).display());
+    wd.sh("kshard snapshot a b").fails().expect_stderr_has(&of("b"));
+    wd.sh("kshard snapshot a no/where")
+        .fails()
+        .expect_stderr_has(&of("no/where").replace("stream no/where", "stream where"));
+    wd.sh("truncate -s 60 a/shardId-*/*.seg; kshard snapshot a c")
+        .done()
+        .expect_status(2)
+        .expect_stderr_has(&of("a"));
+    wd.sh("kshard copy a b").done().expect_status(2).expect_stderr_has(&of("a"));
+    wd.sh("ls -A").expect_stdout("a\nb\n");
+}

@@ -115,7 +115,7 @@ impl Consuming<'_> {
                 if let (Some(last), Some((first, within, created_s))) = (emitted.last, began) {
                     let sequence = stream::sequence(shard, created_s, last.index, last.arrival_us);
                     let to = Checkpoint::after(sequence, last.sub);
-                    let progress = Progress { shard, to, records: emitted.records };
+                    let progress = Progress { shard, to, records: emitted.records, bytes: emitted.payload };
                     self.ledger.wrote(emitted.bytes, first, within, progress);
                 }
                 self.out.read(shard, &mut self.member.reader)?;
@@ -270,12 +270,18 @@ impl Consuming<'_> {
             whole_records(&delivery, &mut *encoder, !self.args.no_deaggregate, entry.within, bytes)
         })?;
         let Step::Frame(found) = step else { return Ok(None) };
-        let (records, last) = found?;
-        Ok(last.map(|(sequence, sub)| Progress { shard, to: Checkpoint::after(sequence, sub), records }))
+        let (records, bytes, last) = found?;
+        Ok(last.map(|(sequence, sub)| Progress {
+            shard,
+            to: Checkpoint::after(sequence, sub),
+            records,
+            bytes,
+        }))
     }
 }
 
-/// How many of a frame's records are whole within the first `bytes` of their encoding, and the place of the last.
+/// How many of a frame's records are whole within the first `bytes` of their encoding, the bytes of their data, and the place of
+/// the last.
 #[expect(clippy::type_complexity, reason = "used once")]
 fn whole_records(
     delivery: &stream::Delivery<'_>,
@@ -283,8 +289,8 @@ fn whole_records(
     deaggregate: bool,
     within: Option<(u64, u64)>,
     bytes: u64,
-) -> anyhow::Result<(u64, Option<(SequenceNumber, Option<u64>)>)> {
-    let (mut records, mut last, mut left, mut text) = (0, None, bytes, Vec::new());
+) -> anyhow::Result<(u64, u64, Option<(SequenceNumber, Option<u64>)>)> {
+    let (mut records, mut payload, mut last, mut left, mut text) = (0, 0, None, bytes, Vec::new());
     each_record(delivery, deaggregate, within, &mut |record, spot| {
         text.clear();
         encoder.encode(record, &mut text);
@@ -292,9 +298,10 @@ fn whole_records(
         if whole {
             left -= text.len() as u64;
             records += 1;
+            payload += record.payload.len() as u64;
             last = Some((record.sequence, spot.sub));
         }
         Ok(whole)
     })?;
-    Ok((records, last))
+    Ok((records, payload, last))
 }

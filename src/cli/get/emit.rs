@@ -47,6 +47,8 @@ pub(super) struct Emitted {
     pub(super) records: u64,
     /// Bytes written.
     pub(super) bytes: u64,
+    /// Bytes of the data of these records.
+    pub(super) payload: u64,
     /// The place of the last record written, if one was.
     pub(super) last: Option<Spot>,
 }
@@ -125,7 +127,9 @@ impl Emitter {
             let records = u64::from(header.count);
             self.left -= records;
             let last = Spot { index: header.end() - 1, sub: None, arrival_us: header.arrival_us };
-            return Ok(Emitted { records, bytes: block.len() as u64, last: Some(last) });
+            let bytes = block.len() as u64;
+            // Each has its delimiter.
+            return Ok(Emitted { records, bytes, payload: bytes - records, last: Some(last) });
         }
         let mut emitted = Emitted::default();
         let Self { encoder, chunk, left, magic, .. } = self;
@@ -136,6 +140,7 @@ impl Emitter {
             encoder.encode(record, chunk);
             *left -= 1;
             emitted.records += 1;
+            emitted.payload += record.payload.len() as u64;
             emitted.last = Some(spot);
             if chunk.len() >= CHUNK_BYTES {
                 emitted.bytes += chunk.len() as u64;

@@ -92,6 +92,8 @@ struct Queue {
 #[derive(Clone, Copy)]
 struct Mark {
     end: u64,
+    /// Bytes of its data.
+    payload: u64,
     sequence: SequenceNumber,
     sub: Option<u64>,
 }
@@ -207,7 +209,7 @@ impl Executing<'_> {
     fn pass(&mut self, shard: ShardId, to: Checkpoint) -> anyhow::Result<()> {
         match self.queues.get_mut(&shard).filter(|queue| !queue.marks.is_empty()) {
             Some(queue) => queue.ended |= to.is_end(),
-            None => self.commit(Progress { shard, to, records: 0 })?,
+            None => self.commit(Progress { shard, to, records: 0, bytes: 0 })?,
         }
         Ok(())
     }
@@ -290,6 +292,7 @@ impl Executing<'_> {
         let Some(queue) = self.queues.get_mut(&shard) else { return Ok(()) };
         match ended {
             Ended::Well => {
+                let bytes = queue.marks.iter().take(count).map(|mark| mark.payload).sum();
                 queue.drop_first(count);
                 let done = queue.marks.is_empty();
                 let end = done && queue.ended;
@@ -299,7 +302,7 @@ impl Executing<'_> {
                 if done {
                     self.queues.remove(&shard);
                 }
-                self.commit(Progress { shard, to, records: count as u64 })
+                self.commit(Progress { shard, to, records: count as u64, bytes })
             }
             Ended::Badly(status) => self.retry(shard, count, attempt, status),
         }
@@ -362,7 +365,8 @@ fn fill(
             return Ok(false);
         }
         let end = queue.gone + queue.bytes.len() as u64;
-        queue.marks.push_back(Mark { end, sequence: record.sequence, sub });
+        let payload = record.payload.len() as u64;
+        queue.marks.push_back(Mark { end, payload, sequence: record.sequence, sub });
         Ok(true)
     })
 }

@@ -43,12 +43,17 @@ impl Ledger {
 
     /// Records of a shard were being written when the pipe broke, nobody knows how many.
     pub(super) fn broke(&mut self, shard: ShardId, first: u64, within: Option<(u64, u64)>) {
-        self.wrote(u64::MAX >> 1, first, within, Progress { shard, to: Checkpoint::START, records: 0 });
+        self.wrote(
+            u64::MAX >> 1,
+            first,
+            within,
+            Progress { shard, to: Checkpoint::START, records: 0, bytes: 0 },
+        );
     }
 
     /// A shard's place moved, and nothing was to be written.
     pub(super) fn passed(&mut self, shard: ShardId, to: Checkpoint) {
-        self.wrote(0, 0, None, Progress { shard, to, records: 0 });
+        self.wrote(0, 0, None, Progress { shard, to, records: 0, bytes: 0 });
     }
 
     /// Notes that `taken` bytes of the output have been taken.
@@ -67,9 +72,10 @@ impl Ledger {
 
     /// Notes progress.
     pub(super) fn note(&mut self, progress: Progress) {
-        let known = self.taken.entry(progress.shard).or_insert(Progress { records: 0, ..progress });
+        let known = self.taken.entry(progress.shard).or_insert(Progress { records: 0, bytes: 0, ..progress });
         known.to = progress.to;
         known.records += progress.records;
+        known.bytes += progress.bytes;
     }
 
     /// What has been taken since the last time.
@@ -104,7 +110,7 @@ mod tests {
     use super::*;
 
     fn progress(shard: u32, index: u64) -> Progress {
-        Progress { shard: ShardId(shard), to: Checkpoint::Index { index }, records: 10 }
+        Progress { shard: ShardId(shard), to: Checkpoint::Index { index }, records: 10, bytes: 90 }
     }
 
     #[test]

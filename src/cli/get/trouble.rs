@@ -40,8 +40,7 @@ impl Trouble {
         let segment = damage.path.file_name().unwrap_or_default().to_string_lossy();
         let lost = damage.next.saturating_sub(damage.first);
         let text = format!(
-            "stream {}: {shard}: segment {segment}: damaged from byte {} to {}, {}: {}",
-            show(&self.stream),
+            "{shard}: segment {segment}: damaged from byte {} to {}, {}: {}",
             damage.offset,
             damage.until,
             match lost {
@@ -51,8 +50,10 @@ impl Trouble {
             damage.reason,
         );
         if self.on_error == OnError::Fail {
+            // The stream is named by whoever ends with it.
             return Err(anyhow!(text)).with_hint(try_skipping);
         }
+        let text = format!("stream {}: {text}", show(&self.stream));
         self.met = true;
         if let OnError::Reject(file) = &self.on_error {
             let file = file.clone().unwrap_or_else(|| self.stream.join("rejects").join("kget.ndjson"));

@@ -10,16 +10,20 @@ use super::print::{self, OutputArg, Table};
 use crate::cli::about::{self, About};
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::stream_name::quote;
-use crate::cli::value::{self, about_duration, about_size};
+use crate::cli::value::{self, about_duration, about_size, show_duration, show_size};
 use crate::cli::{Outcome, report};
 use crate::hash::HashKey;
 use crate::record::ShardId;
 use crate::stream::{Advice, Error, Load, ShardInfo, Stream, Target, advise};
 
+/// The window where none is given.
+const WINDOW: Duration = Duration::from_mins(5);
+
 /// Find hot and cold shards, and say what to split and what to merge
 ///
 /// Of each open shard the records of the last --window are counted and a sample of them is read. A shard that bears
-/// more than the target is to be cut where the load on both sides is the same, neighbours that together bear less than
+/// more than the target is to be cut where the load on both sides is the same (records without keys go to all shards alike:
+/// then it is cut in even parts), neighbours that together bear less than
 /// 40 % of it are to be merged. A shard younger than the window is left alone, so that it does no harm to run this
 /// twice, or from crontab with --apply.
 #[derive(Debug, clap::Args)]
@@ -106,7 +110,7 @@ fn apply(stream: &mut Stream, advice: &[Advice], common: &CommonArgs) -> anyhow:
             Advice::Merge { shards: (lower, upper), .. } => {
                 stream.merge(*lower, *upper).map(|child| format!("{lower} and {upper} became {child}"))
             }
-            Advice::HotKey { .. } | Advice::NoKeys { .. } => continue,
+            Advice::HotKey { .. } => continue,
         };
         match done {
             Ok(text) => common.note("kshard", &text),
@@ -160,9 +164,6 @@ fn page(
             Advice::HotKey { shard: hot, part, hash, .. } if *hot == shard.id() => {
                 Some(format!("hot: one key brings {}, no split helps (hash key {hash})", percent(*part)))
             }
-            Advice::NoKeys { shard: hot, .. } if *hot == shard.id() => {
-                Some("hot: records without keys, more shards help: kshard scale".to_owned())
-            }
             _ => None,
         });
         let young = now_us - shard.created_us < window_us;
@@ -177,17 +178,40 @@ fn page(
     let mut out = table.render();
     let name = quote(&args.stream.stream.to_string_lossy());
     let commands: Vec<String> = advice.iter().filter_map(|advice| command(advice, &name)).collect();
-    if commands.is_empty() {
+    if !commands.is_empty() {
+        if !args.apply {
+            let again = again(args);
+            let _ = writeln!(out, "\nTo do it, {again} --apply, or:\n  {}", commands.join("\n  "));
+        }
+    } else if advice.is_empty() {
         let window = about_duration(args.window);
         let _ = writeln!(
             out,
             "\nNothing to do: by the last {window}, {} is as it should be.",
             report::printable(stream.name())
         );
-    } else if !args.apply {
-        let _ = writeln!(out, "\nTo do it, kshard advise {name} --apply, or:\n  {}", commands.join("\n  "));
+    } else {
+        out += "\nNo command helps where one key is hot: its records need more keys.\n";
     }
     out
+}
+
+/// The command once more, with the options that led to the advice.
+fn again(args: &Args) -> String {
+    let mut line = format!("kshard advise {}", quote(&args.stream.stream.to_string_lossy()));
+    if args.window != WINDOW {
+        let _ = write!(line, " --window {}", show_duration(args.window));
+    }
+    if args.target as f64 != Target::SERVICE.bytes_s {
+        let _ = write!(line, " --target {}", show_size(args.target));
+    }
+    if args.target_records as f64 != Target::SERVICE.records_s {
+        let _ = write!(line, " --target-records {}", args.target_records);
+    }
+    if args.min_shards != 1 {
+        let _ = write!(line, " --min-shards {}", args.min_shards);
+    }
+    line
 }
 
 /// The first step as a command.
@@ -200,7 +224,7 @@ fn command(advice: &Advice, stream: &str) -> Option<String> {
         Advice::Merge { shards: (lower, upper), .. } => {
             Some(format!("kshard merge {stream} {} {}", lower.0, upper.0))
         }
-        Advice::HotKey { .. } | Advice::NoKeys { .. } => None,
+        Advice::HotKey { .. } => None,
     }
 }
 
@@ -239,12 +263,6 @@ fn document(
             "Fullness": fullness,
             "HashKey": hash.to_string(),
             "Part": part,
-        }),
-        Advice::NoKeys { shard, fullness } => json!({
-            "Action": null,
-            "Reason": "records without keys",
-            "ShardId": shard.to_string(),
-            "Fullness": fullness,
         }),
     });
     json!({

@@ -9,14 +9,16 @@ use serde_json::{Value, json};
 use super::files;
 use super::print::{self, OutputArg};
 use crate::cli::Outcome;
-use crate::cli::about::{self, About};
+use crate::cli::about::About;
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::report::printable;
+use crate::cli::stream_name::{self, show};
 use crate::cli::value::{about_size, show_count};
-use crate::log::verify::Depth;
+use crate::log::verify::{Depth, Verified};
 use crate::record::ShardId;
-use crate::stream::Stream;
-use crate::stream::check::{Problem, Told, check};
+use crate::stream::check::{Opened, Problem, Told, check, open};
+use crate::stream::{Error, Stream};
+use crate::sys::System;
 
 /// Verify every checksum and invariant of a stream
 ///
@@ -41,7 +43,14 @@ pub struct Args {
 /// Checks it.
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let stream = about::open(&args.stream)?;
+    let path = args.stream.resolve()?;
+    let stream = match open(&System::real(), &path) {
+        Err(Error::NotFound { .. }) => return Err(stream_name::unknown(&path)),
+        other => match other.about(&path)? {
+            Opened::Stream(stream) => stream,
+            Opened::Lost(problems) => return report(&args, &path, None, &[], &problems),
+        },
+    };
     let depth = if args.quick { Depth::Headers } else { Depth::All };
     let total = files::of(&stream)?.iter().map(|(_, files)| files.bytes).sum();
     let meter = args.common.meter("kshard", Some(total));
@@ -50,28 +59,38 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         Told::Progress { records, bytes } => meter.add(records, bytes),
         Told::Found(problem) => problems.push(problem),
     })
-    .about(stream.path())?;
+    .about(&path)?;
     meter.finish();
+    report(&args, &path, Some(&stream), &verified, &problems)
+}
+
+/// Prints what was found.
+fn report(
+    args: &Args,
+    path: &Path,
+    stream: Option<&Stream>,
+    verified: &[(ShardId, Verified)],
+    problems: &[Problem],
+) -> anyhow::Result<Outcome> {
     let damaged = problems.iter().filter(|problem| problem.is_damage()).count();
-    let sum =
-        |f: fn(&crate::log::verify::Verified) -> u64| verified.iter().map(|(_, sum)| f(sum)).sum::<u64>();
+    let sum = |f: fn(&Verified) -> u64| verified.iter().map(|(_, sum)| f(sum)).sum::<u64>();
     if args.output.is_json() {
         print::json(&json!({
-            "StreamName": stream.name(),
-            "StreamId": stream.manifest().stream_id,
+            "StreamName": show(path),
+            "StreamId": stream.map(|stream| stream.manifest().stream_id),
             "Quick": args.quick,
             "Shards": verified.len(),
             "Segments": sum(|s| s.segments),
             "Records": sum(|s| s.records),
             "Bytes": sum(|s| s.bytes),
             "Damaged": damaged,
-            "Problems": problems.iter().map(|problem| document(&stream, problem)).collect::<Vec<_>>(),
+            "Problems": problems.iter().map(|problem| document(path, problem)).collect::<Vec<_>>(),
         }))?;
     } else {
         let mut text = String::new();
-        for problem in &problems {
+        for problem in problems {
             if problem.is_damage() || !args.common.quiet {
-                let _ = writeln!(text, "{}", printable(&line(&stream, problem)));
+                let _ = writeln!(text, "{}", printable(&line(path, problem)));
             }
         }
         if !args.common.quiet {
@@ -83,7 +102,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             let _ = writeln!(
                 text,
                 "{}: {what} in {} records, {} of {} segments in {} shards{}",
-                stream.name(),
+                printable(&show(path)),
                 show_count(sum(|s| s.records)),
                 about_size(sum(|s| s.bytes)),
                 sum(|s| s.segments),
@@ -97,18 +116,21 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 /// The path as seen from the stream.
-fn within<'a>(stream: &Stream, path: &'a Path) -> std::borrow::Cow<'a, str> {
-    path.strip_prefix(stream.path()).unwrap_or(path).to_string_lossy()
+fn within<'a>(stream: &Path, path: &'a Path) -> std::borrow::Cow<'a, str> {
+    match path.strip_prefix(stream) {
+        Ok(rest) if !rest.as_os_str().is_empty() => rest.to_string_lossy(),
+        _ => path.to_string_lossy(),
+    }
 }
 
-pub(super) fn line(stream: &Stream, problem: &Problem) -> String {
+pub(super) fn line(stream: &Path, problem: &Problem) -> String {
     let word = if problem.is_damage() { "damage" } else { "note" };
     match problem {
         Problem::Stream { path, text, .. } => {
-            format!("{word}: {}: {}: {text}", stream.name(), within(stream, path))
+            format!("{word}: {}: {}: {text}", show(stream), within(stream, path))
         }
         Problem::Log { finding, .. } => {
-            let mut line = format!("{word}: {}: {}", stream.name(), within(stream, &finding.path));
+            let mut line = format!("{word}: {}: {}", show(stream), within(stream, &finding.path));
             if finding.until > finding.offset {
                 let bytes = show_count(finding.until - finding.offset);
                 let _ = write!(line, ": byte {}, {bytes} long", finding.offset);
@@ -125,7 +147,7 @@ pub(super) fn line(stream: &Stream, problem: &Problem) -> String {
     }
 }
 
-pub(super) fn document(stream: &Stream, problem: &Problem) -> Value {
+pub(super) fn document(stream: &Path, problem: &Problem) -> Value {
     let severity = if problem.is_damage() { "damage" } else { "note" };
     let mut fields = BTreeMap::from([("Severity", json!(severity))]);
     let shard = match problem {

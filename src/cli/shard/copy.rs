@@ -4,10 +4,12 @@ use std::ffi::OsString;
 
 use crate::cli::about::{self, About};
 use crate::cli::args::{CommonArgs, StreamArg};
+use crate::cli::report::HintExt;
 use crate::cli::value::{about_size, show_count};
 use crate::cli::{Outcome, report, signal, stream_name};
+use crate::log;
 use crate::stream::copy::{Copying, copy, like};
-use crate::stream::{Error, Stream};
+use crate::stream::{Between, Error, Stream};
 use crate::sys::System;
 
 /// Copy records into another stream, each once
@@ -70,7 +72,13 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         Ok(shutdown.check()?)
     });
     meter.finish();
-    let done = done.about(&path)?;
+    let another =
+        matches!(done, Err(Between::Target(Error::Shard { source: log::Error::Fenced { .. }, .. })));
+    let done = match about::between(done, source.path(), &path) {
+        // The name of the producer is none that was typed.
+        Err(error) if another => return Err(error).hint("one kshard copy at a time into one stream"),
+        other => other?,
+    };
     let text = format!(
         "copied {} records, {}, to {}",
         show_count(done.records),

@@ -41,11 +41,11 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = value::size_above_zero)]
     retain_bytes: Option<u64>,
 
-    /// A segment is closed when it is this large
+    /// A segment is closed when it is this large [default: 1GiB]
     #[arg(long, value_name = "SIZE", value_parser = segment_size)]
     segment_size: Option<u64>,
 
-    /// A segment is closed when it is this old
+    /// A segment is closed when it is this old [default: 1h]
     #[arg(long, value_name = "DURATION", value_parser = segment_age)]
     segment_age: Option<Duration>,
 

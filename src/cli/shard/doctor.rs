@@ -20,7 +20,7 @@ use crate::cli::report::printable;
 use crate::cli::stream_name::{self, ROOT_VARIABLE, quote};
 use crate::cli::value::{about_duration, about_size, show_count, show_time};
 use crate::log;
-use crate::stream::{Manifest, Stream};
+use crate::stream::{Manifest, Stream, unfinished};
 use crate::sys::System;
 
 /// Look whether the machine and a stream are in order
@@ -92,6 +92,17 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         },
     };
     let mut report = Report::default();
+    if stream.is_none() && !place.is_dir() {
+        report.fail(
+            "root",
+            format!("{} is no directory: streams are looked for there", place.display()),
+            format!("mkdir -p {}", quote(&place.to_string_lossy())),
+        );
+        watches(&mut report);
+        limits(&mut report, 0);
+        show(&report, args.output)?;
+        return Ok(Outcome::Refused);
+    }
     let open_shards = stream.as_ref().map_or(0, |stream| stream.manifest().open_shards().len() as u64);
     file_system(&mut report, &place);
     space(&mut report, &place);
@@ -296,7 +307,7 @@ fn clock(report: &mut Report, stream: &Stream) {
     } else if ahead > 1_000_000 {
         report.warn("clock", format!("{length} behind the last arrival"), "chronyc tracking, or timedatectl");
     } else {
-        report.ok("clock", format!("{}, behind every arrival", show_time(now_us)));
+        report.ok("clock", format!("{}, no arrival is later", show_time(now_us)));
     }
 }
 
@@ -409,7 +420,7 @@ fn leftovers(report: &mut Report, stream: &Stream) {
         look(&stream.path().join(shard.id().to_string()), &|name| ends(name, &[".tmp"]));
     }
     if let Some(parent) = stream.path().parent() {
-        look(parent, &|name| ends(name, &[".new", ".deleted"]));
+        look(parent, &|name| unfinished(name).is_some());
     }
     match left.first() {
         None => report.ok("leftovers", "none"),

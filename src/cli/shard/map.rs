@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::advise::loads;
-use super::print::{self, Table};
+use super::print::{self, OutputArg, Table};
 use crate::cli::Outcome;
 use crate::cli::about;
 use crate::cli::args::StreamArg;
 use crate::cli::report::printable;
 use crate::cli::value::{self, about_duration, about_size};
-use crate::stream::{Load, ShardInfo, Target};
+use crate::stream::{Load, ShardInfo, Stream, Target};
 
 /// Draw the hash key space: who owns what, how hot it is, and who came of whom
 ///
@@ -34,6 +36,9 @@ pub struct Args {
     /// Draw with ASCII characters only
     #[arg(long)]
     ascii: bool,
+
+    #[command(flatten)]
+    output: OutputArg,
 }
 
 /// What is drawn with.
@@ -62,6 +67,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let now_us = stream.system().clock.now_us();
     let window_us = i64::try_from(args.window.as_micros()).unwrap_or(i64::MAX);
     let mut loads = loads(&stream, now_us.saturating_sub(window_us))?;
+    if args.output.is_json() {
+        print::json(&document(&stream, &loads, args.window))?;
+        return Ok(Outcome::Done);
+    }
     let ink = if args.ascii || !is_utf8() { ASCII } else { UNICODE };
     let width = usize::from(args.width.unwrap_or_else(terminal_width));
     let shards = &stream.manifest().shards;
@@ -92,6 +101,25 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let _ = writeln!(out, "load of the last {}", about_duration(args.window));
     print::text(&out)?;
     Ok(Outcome::Done)
+}
+
+/// What is drawn, for programs.
+fn document(stream: &Stream, loads: &[(ShardInfo, Load)], window: Duration) -> Value {
+    let mut shards = Vec::new();
+    for (depth, generation) in generations(&stream.manifest().shards).iter().enumerate() {
+        for shard in generation {
+            let mut document = super::describe::shard_document(shard);
+            document.insert("Generation".into(), json!(depth));
+            document.insert("Open".into(), json!(shard.is_open()));
+            if let Some((_, load)) = loads.iter().find(|(open, _)| open.shard == shard.shard) {
+                document.insert("IncomingRecordsPerSecond".into(), json!(load.records_s()));
+                document.insert("IncomingBytesPerSecond".into(), json!(load.bytes_s()));
+                document.insert("Fullness".into(), json!(Target::SERVICE.fullness(load)));
+            }
+            shards.push(Value::Object(document));
+        }
+    }
+    json!({"StreamName": stream.name(), "WindowSeconds": window.as_secs_f64(), "Shards": shards})
 }
 
 /// The shards by how many splits and merges lie above them, as far as those are known.

@@ -11,6 +11,7 @@ pub mod delete;
 pub mod describe;
 pub mod doctor;
 pub mod dump;
+mod examples;
 mod files;
 pub mod list;
 pub mod load;

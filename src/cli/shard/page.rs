@@ -3,12 +3,12 @@
 use clap::CommandFactory;
 
 use super::Args;
-use crate::cli::docs::{Block, ENVIRONMENT, EXIT_STATUS, Example, Page, Section};
+use crate::cli::docs::{self, Block, ENVIRONMENT, Example, Page, Section};
 
 /// The manual page of `kshard`.
 pub const PAGE: Page = Page {
     name: "kshard",
-    arguments: Args::command,
+    arguments: command,
     examples: &[
         Example {
             does: "Make a stream of four shards that keeps a week",
@@ -39,6 +39,29 @@ pub const PAGE: Page = Page {
     ],
     sections: &[SHARDS, RETENTION, CHECKING, COPIES, EXIT_STATUS, ENVIRONMENT, FILES],
     see_also: &["kput(1)", "kget(1)", "kstream(5)"],
+};
+
+/// The arguments, each subcommand with its examples.
+fn command() -> clap::Command {
+    super::examples::OF.iter().fold(Args::command(), |command, (name, examples)| {
+        command.mut_subcommand(name, |subcommand| subcommand.before_help(docs::opening(*examples)))
+    })
+}
+
+/// What `kshard` ends with: most of it has to do with no record.
+const EXIT_STATUS: Section = Section {
+    title: "EXIT STATUS",
+    blocks: &[Block::Items(&[
+        ("0", "Done. An empty result is a result, and a reader that closed the pipe is a normal end."),
+        (
+            "1",
+            "Finished, and something is not as it should be: check found damage, repair left some, doctor found a \
+             failure, consumers found a record that has waited for longer than --max-lag or a consumer that cannot be \
+             read, copy left damaged records out.",
+        ),
+        ("2", "Failed, or called wrongly. One line on standard error says why."),
+        ("129, 130, 143", "Ended by SIGHUP, SIGINT or SIGTERM, after the batch in hand was finished."),
+    ])],
 };
 
 const SHARDS: Section = Section {
@@ -72,19 +95,23 @@ const CHECKING: Section = Section {
     blocks: &[
         Block::Text(
             "check reads a stream as it is when it begins and verifies every checksum, and what frames, segments, \
-             indexes, shards, manifest and consumers' places say of each other. It takes no lock; a tail that grows \
-             is no damage. Each line is a damage (exit status 1) or a note: bytes that a recovery set aside, a tail \
-             that a crash left for the next writer, a gap that a repair left. The first and last sequence number of \
-             what is lost carry the times of the records around it.",
+             indexes, shards, manifest and consumers' places say of each other. It takes no lock; a tail that grows is \
+             no damage. A manifest that is missing or damaged is damage like any other, and the shards are gone \
+             through all the same. Each line is a damage (exit status 1) or a note: a log that begins where nothing \
+             can have expired, bytes that a recovery set aside, a tail that a crash left for the next writer, a gap \
+             that a repair left. The first and last sequence number of what is lost carry the times of the records \
+             around it.",
         ),
         Block::Text(
             "repair loses no good record. It replaces damaged frames by a gap of the same length, in a copy of their \
              segment that takes its place once it is on the disk; readers tell of a gap as of records that expired. A \
              missing segment becomes a gap, a segment's header is made from its neighbours, a manifest from the \
-             segments: of it settings and tags are lost, and the hash keys of shards whose parents have expired may \
-             be beyond telling, which it says. A shard without any segment is left alone, for sequence numbers would \
-             be used twice. What was replaced is in STREAM/rejects/repair-TIME/, with a note. Where a gap took \
-             batches of a named producer, its next run may store them again.",
+             segments: of it settings and tags are lost, and the hash keys of shards whose parents have expired may be \
+             beyond telling, which it says. Places of a consumer that cannot be read are set aside, and it begins \
+             anew, as with kshard consumers STREAM NAME --reset, which is the way to choose where. A shard without any \
+             segment is left alone, for sequence numbers would be used twice. What was replaced is in \
+             STREAM/rejects/repair-TIME/, with a note. Where a gap took batches of a named producer, its next run may \
+             store them again.",
         ),
     ],
 };

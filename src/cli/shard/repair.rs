@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::check::line;
-use super::print;
+use serde_json::json;
+
+use super::check::{document, line};
+use super::print::{self, OutputArg};
 use crate::cli::about::About;
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::report::printable;
@@ -27,6 +29,9 @@ pub struct Args {
     dry_run: bool,
 
     #[command(flatten)]
+    output: OutputArg,
+
+    #[command(flatten)]
     common: CommonArgs,
 }
 
@@ -34,34 +39,44 @@ pub struct Args {
 #[expect(clippy::needless_pass_by_value, reason = "what every subcommand's run looks like")]
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let path = args.stream.resolve()?;
-    let (mut lines, mut mended) = (String::new(), 0u64);
+    let (mut lines, mut mended) = (String::new(), Vec::new());
     let verb = if args.dry_run { "to mend: " } else { "mended: " };
-    let done = repair(&System::real(), &path, args.dry_run, &mut |stream, problem| {
-        mended += 1;
-        let said = line(stream, problem);
+    let done = repair(&System::real(), &path, args.dry_run, &mut |problem| {
+        let said = line(&path, problem);
         let said = said.strip_prefix("damage: ").or(said.strip_prefix("note: ")).unwrap_or(&said);
         let _ = writeln!(lines, "{verb}{}", printable(said));
+        mended.push(document(&path, problem));
     });
-    if !args.common.quiet {
+    let json = args.output.is_json();
+    if !args.common.quiet && !json {
+        // What was mended was mended, whatever came then.
         print::text(&lines)?;
     }
     let (stream, keep, left) = match done {
-        Err(Error::NotFound { .. }) => return Err(stream_name::unknown(&path)),
+        Err(Error::NotFound { .. }) => return Err(stream_name::missing(&path)),
         other => other.about(&path)?,
     };
-    let mut rest = String::new();
-    for problem in &left {
-        let _ = writeln!(rest, "{}", printable(&line(&stream, problem)));
+    let kept = !mended.is_empty() && keep.exists();
+    if kept && !args.dry_run {
+        // For whoever finds the directory later.
+        let note = format!("kshard repair replaced these files of {}:\n{lines}", path.display());
+        let _ = std::fs::write(keep.join("note.txt"), note);
     }
-    print::text(&rest)?;
-    if mended == 0 {
-        args.common.note("kshard", "nothing to mend");
-    } else if keep.exists() {
-        args.common.note("kshard", &format!("what was replaced is in {}", keep.display()));
-        if !args.dry_run {
-            // For whoever finds the directory later.
-            let note = format!("kshard repair replaced these files of {}:\n{lines}", path.display());
-            let _ = std::fs::write(keep.join("note.txt"), note);
+    if json {
+        print::json(&json!({
+            "StreamName": stream.name(),
+            "DryRun": args.dry_run,
+            "Mended": mended,
+            "Left": left.iter().map(|problem| document(&path, problem)).collect::<Vec<_>>(),
+            "Kept": kept.then(|| keep.display().to_string()),
+        }))?;
+    } else {
+        let rest = left.iter().map(|problem| printable(&line(&path, problem)) + "\n");
+        print::text(&rest.collect::<String>())?;
+        if mended.is_empty() {
+            args.common.note("kshard", "nothing to mend");
+        } else if kept {
+            args.common.note("kshard", &format!("what was replaced is in {}", keep.display()));
         }
     }
     Ok(if left.is_empty() { Outcome::Done } else { Outcome::Refused })

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::{files, moved};
-use crate::cli::about::{self, About};
+use crate::cli::about;
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::{Outcome, signal, stream_name};
 use crate::stream::transport::snapshot;
@@ -43,7 +43,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         Ok(shutdown.check()?)
     });
     meter.finish();
-    let done = done.about(stream.path())?;
+    let done = about::between(done, stream.path(), &to)?;
     args.common.note("kshard", &format!("copied {} to {}", moved(&done), to.display()));
     Ok(Outcome::Done)
 }

@@ -9,13 +9,13 @@ use crate::cli::Outcome;
 use crate::cli::about::{self, About};
 use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::value::{Time, about_duration, about_size, show_count, show_time};
-use crate::stream::{Count, PUT_PAYLOAD_UNIT_BYTES, ShardStats};
+use crate::stream::{Count, Outgoing, PUT_PAYLOAD_UNIT_BYTES, ShardStats};
 
 /// Count what is there, what comes in, and what the service would bill for it
 ///
 /// Records and bytes in store are read off the segments. What arrived since --since is read, each record, and rates and
-/// metered units are of that time: shard hours, and units of 25 KiB of data, each record rounded up. What was read out
-/// is not known: readers leave no trace.
+/// metered units are of that time: shard hours, and units of 25 KiB of data, each record rounded up. What went out is
+/// what named consumers have committed since each was made or reset; plain reads leave no trace and are not counted.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -51,6 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     for shard in &shards {
         total.merge(shard.since);
     }
+    let out = stream.outgoing().about(stream.path())?;
     let seconds = ((now_us - since_us) as f64 / 1e6).max(1e-6);
     let hours = shards.iter().map(|shard| shard.open_us as f64 / 3.6e9).sum::<f64>();
     if args.output.is_json() {
@@ -66,7 +67,12 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
                 "ShardHours": hours,
                 "PutPayloadUnits": total.put_payload_units,
                 "PutPayloadUnitBytes": PUT_PAYLOAD_UNIT_BYTES,
-                "OutgoingGiB": null,
+                // Of named consumers: plain reads leave no trace.
+                "OutgoingGiB": out.bytes as f64 / f64::from(1 << 30),
+                "OutgoingBytes": out.bytes,
+                "OutgoingRecords": out.records,
+                "OutgoingConsumers": out.consumers,
+                "UnreadableConsumers": out.unreadable,
             },
         }))?;
         return Ok(Outcome::Done);
@@ -90,22 +96,39 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             ago(shard.newest_us),
         ]);
     }
-    let mut out = table.render();
-    out.push('\n');
-    out += &print::facts(&[
+    let mut text = table.render();
+    text.push('\n');
+    text += &print::facts(&[
         ("Since", show_time(since_us)),
         ("Records in", show_count(total.records)),
         ("Bytes in", format!("{} of data and keys", about_size(total.bytes))),
         ("Shard hours", format!("{hours:.3}")),
         ("Put units", format!("{} of 25 KiB", show_count(total.put_payload_units))),
-        ("Bytes out", "not known: readers leave no trace".to_owned()),
+        ("GiB out", outgoing(&out)),
     ]);
     let damages: u64 = shards.iter().map(|shard| shard.damages).sum();
     if damages > 0 {
-        out += &print::facts(&[("Damage", format!("{damages} stretches could not be counted"))]);
+        text += &print::facts(&[("Damage", format!("{damages} stretches could not be counted"))]);
     }
-    print::text(&out)?;
+    print::text(&text)?;
     Ok(Outcome::Done)
+}
+
+/// What went out, and what that does not tell.
+fn outgoing(out: &Outgoing) -> String {
+    let consumers = match out.consumers {
+        1 => "1 named consumer".to_owned(),
+        n => format!("{} named consumers", show_count(n)),
+    };
+    let unreadable = match out.unreadable {
+        0 => String::new(),
+        n => format!(", {} of them unreadable", show_count(n)),
+    };
+    let gib = out.bytes as f64 / f64::from(1 << 30);
+    format!(
+        "{gib:.3} ({} of data by {consumers}{unreadable}; plain reads are not counted)",
+        about_size(out.bytes)
+    )
 }
 
 fn document(shard: &ShardStats, seconds: f64) -> Value {

@@ -16,7 +16,7 @@ use crate::hash::{HashKey, HashRange};
 use crate::log::{Claim, ProducerState};
 use crate::record::{POSITION_BYTES_MAX, Provenance};
 
-use super::super::error::{Error, InShard};
+use super::super::error::Error;
 use super::Producer;
 
 /// The longest mark: two of them and their ordinals go into a frame.
@@ -160,7 +160,7 @@ pub(super) fn claim(producer: &mut Producer, name: &str) -> Result<Resume, Error
                     producer.resettle()?;
                     continue 'again;
                 }
-                Err(error) => return Err(error).in_shard(shard),
+                Err(error) => return Err(producer.stream.failed(shard, error)),
             }
             producer.slots[i].dirty = true;
             i += 1;

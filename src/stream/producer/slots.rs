@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::Router;
-use super::super::error::{Error, InShard};
+use super::super::error::Error;
 use super::{Producer, Sync};
 use crate::hash::{HashKey, HashRange};
 use crate::log::{self, Batch, Draft, Fresh, Writer};
@@ -141,7 +141,7 @@ impl Producer {
         let base = match self.writer(i) {
             Ok(writer) => writer.segment_base(),
             Err(log::Error::Closed(_)) => return Ok(None),
-            Err(error) => return Err(error).in_shard(shard),
+            Err(error) => return Err(self.stream.failed(shard, error)),
         };
         let Some(writer) = &mut self.slots[i].writer else { return Ok(None) };
         let outcome = writer.append(drafts);
@@ -157,7 +157,7 @@ impl Producer {
                 Ok(Some(appended))
             }
             Err(log::Error::Closed(_)) => Ok(None),
-            Err(error) => Err(error).in_shard(shard),
+            Err(error) => Err(self.stream.failed(shard, error)),
         }
     }
 

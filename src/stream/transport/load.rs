@@ -43,7 +43,7 @@ pub fn load(
         match (head, &streams) {
             (Head::Manifest { bytes }, None) => {
                 let bytes = input.small(bytes)?;
-                let from = manifest(system, &building.place, &bytes)?;
+                let from = manifest(system, building.dir(), &bytes)?;
                 let to = building.stream(from.clone(), !same_id)?;
                 moved.shards = from.shards.len() as u64;
                 let from = Stream { system: system.clone(), path: to.path.clone(), manifest: from };
@@ -85,10 +85,11 @@ pub fn load(
                 if said != parts || crc32c != before {
                     return Err(Error::Invalid(format!("{INPUT} is damaged: its checksum does not hold")));
                 }
+                input.end()?;
                 to.write_manifest()?;
                 verify(to)?;
                 let to = to.clone();
-                building.finish(&to)?;
+                building.complete(&to)?;
                 return Ok(moved);
             }
             _ => return Err(Error::Invalid(format!("{INPUT} has its parts in the wrong order"))),
@@ -152,6 +153,15 @@ impl Input<'_> {
         }
         self.sum.update(&line);
         Ok(line)
+    }
+
+    /// There must be nothing behind the last line: two dumps in one file are not one stream.
+    fn end(&mut self) -> Result<(), Error> {
+        let rest = self.input.fill_buf().map_err(super::io("read", INPUT.as_ref()))?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!("{INPUT} goes on behind its end: nothing was kept of it")))
     }
 
     fn small(&mut self, len: u64) -> Result<Vec<u8>, Error> {

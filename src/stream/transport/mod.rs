@@ -20,7 +20,7 @@ mod dump;
 mod load;
 mod snapshot;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use dump::dump;
 pub use load::load;
@@ -28,10 +28,10 @@ pub use snapshot::snapshot;
 
 use uuid::Uuid;
 
+use super::building::Building;
 use super::check::{CONSUMERS_NAME, STATE_BYTES_MAX, STATE_NAME};
 use super::error::Error;
 use super::{Manifest, Stream};
-use crate::sys::System;
 
 /// What went into a copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -95,49 +95,28 @@ fn settled(stream: &Stream) -> Result<Stream, Error> {
     Ok(stream)
 }
 
-/// A stream that is being built beside its place. It is gone when this is dropped before [`Building::finish`].
-struct Building {
-    system: System,
-    path: PathBuf,
-    place: PathBuf,
-    finished: bool,
-}
-
+/// A copy that is being built.
 impl Building {
-    fn begin(system: &System, path: &Path) -> Result<Self, Error> {
-        if system.disk.exists(path) {
-            return Err(Error::Exists { path: path.to_owned() });
-        }
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("stream");
-        let building = path.with_file_name(format!(".{name}.{}.new", Uuid::new_v4().simple()));
-        system.disk.create_dir(&building).map_err(io("create", path))?;
-        let built = Self { system: system.clone(), path: path.to_owned(), place: building, finished: false };
-        if let Some(kind) = system.disk.network_kind(&built.place) {
-            return Err(Error::NetworkFileSystem { path: path.to_owned(), kind });
-        }
-        Ok(built)
-    }
-
     /// The stream as it is being built, with this manifest.
     fn stream(&self, mut manifest: Manifest, as_new: bool) -> Result<Stream, Error> {
         if as_new {
             manifest.stream_id = Uuid::new_v4();
         }
-        if let Some(name) = self.path.file_name().and_then(|n| n.to_str()) {
+        if let Some(name) = self.path().file_name().and_then(|n| n.to_str()) {
             name.clone_into(&mut manifest.name);
         }
-        let stream = Stream { system: self.system.clone(), path: self.place.clone(), manifest };
-        drop(stream.locks()?);
+        let stream = Stream { system: self.system().clone(), path: self.dir().to_owned(), manifest };
         for shard in &stream.manifest.shards {
             let dir = stream.log_dir(shard).dir;
-            self.system.disk.create_dir(&dir).map_err(io("create", &dir))?;
+            stream.system.disk.create_dir(&dir).map_err(io("create", &dir))?;
         }
         Ok(stream)
     }
 
     fn consumer(&self, name: &str, state: &[u8]) -> Result<(), Error> {
-        let disk = &self.system.disk;
-        let (all, dir) = (self.place.join(CONSUMERS_NAME), self.place.join(CONSUMERS_NAME).join(name));
+        let disk = &self.system().disk;
+        let all = self.dir().join(CONSUMERS_NAME);
+        let dir = all.join(name);
         if !disk.exists(&all) {
             disk.create_dir(&all).map_err(io("create", &all))?;
         }
@@ -148,33 +127,14 @@ impl Building {
     }
 
     /// Makes all names durable, writes the manifest, and moves the stream to its place.
-    fn finish(mut self, stream: &Stream) -> Result<(), Error> {
-        let disk = &self.system.disk;
+    fn complete(self, stream: &Stream) -> Result<(), Error> {
+        let disk = &stream.system.disk;
         for shard in &stream.manifest.shards {
             let dir = stream.log_dir(shard).dir;
             disk.sync_dir(&dir).map_err(io("sync", &dir))?;
         }
         stream.write_manifest()?;
-        disk.sync_dir(&self.place).map_err(io("sync", &self.place))?;
-        disk.rename(&self.place, &self.path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::DirectoryNotEmpty
-            | std::io::ErrorKind::AlreadyExists
-            | std::io::ErrorKind::NotADirectory => Error::Exists { path: self.path.clone() },
-            _ => Error::Io { doing: "create", path: self.path.clone(), source },
-        })?;
-        self.finished = true;
-        let parent = match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        disk.sync_dir(parent).map_err(io("sync", parent))
-    }
-}
-
-impl Drop for Building {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = self.system.disk.remove_dir_all(&self.place);
-        }
+        disk.sync_dir(self.dir()).map_err(io("sync", self.dir()))?;
+        self.finish()
     }
 }

@@ -3,26 +3,29 @@
 use std::path::Path;
 
 use super::{Building, Moved, OnProgress, consumers, settled};
-use crate::log::copy::{Cut, cut, link_part, open_part, write_part};
-use crate::stream::error::{Error, InShard};
+use crate::log::{
+    self,
+    copy::{Cut, cut, link_part, open_part, write_part},
+};
+use crate::stream::error::{Between, InShard, Side};
 use crate::stream::{ShardInfo, Stream};
 
 /// Copies a stream to `to`, which is there whole in the end or not at all. Sealed segments are linked where both are
 /// on one file system, unless the copy is one that will live on (`as_new`).
-pub fn snapshot(stream: &Stream, to: &Path, as_new: bool, on: OnProgress<'_>) -> Result<Moved, Error> {
-    let states = consumers(stream)?;
-    let source = settled(stream)?;
-    let building = Building::begin(source.system(), to)?;
-    let copy = building.stream(source.manifest().clone(), as_new)?;
+pub fn snapshot(stream: &Stream, to: &Path, as_new: bool, on: OnProgress<'_>) -> Result<Moved, Between> {
+    let states = consumers(stream).of_source()?;
+    let source = settled(stream).of_source()?;
+    let building = Building::begin(source.system(), to).of_target()?;
+    let copy = building.stream(source.manifest().clone(), as_new).of_target()?;
     let mut moved = Moved { shards: copy.manifest().shards.len() as u64, ..Moved::default() };
     for info in &source.manifest().shards {
         shard(&source, &copy, info, as_new, &mut moved, on)?;
     }
     for (name, state) in &states {
-        building.consumer(name, state)?;
+        building.consumer(name, state).of_target()?;
         moved.consumers += 1;
     }
-    building.finish(&copy)?;
+    building.complete(&copy).of_target()?;
     Ok(moved)
 }
 
@@ -33,30 +36,33 @@ fn shard(
     as_new: bool,
     moved: &mut Moved,
     on: OnProgress<'_>,
-) -> Result<(), Error> {
+) -> Result<(), Between> {
     let (from, to) = (source.log_dir(info), copy.log_dir(info));
-    let Cut { parts, .. } = cut(&from, !info.is_open()).in_shard(info.id())?;
+    let Cut { parts, .. } = cut(&from, !info.is_open()).in_shard(info.id()).of_source()?;
     let mut bytes = 0;
     for (i, part) in parts.iter().enumerate() {
-        let linked = part.sealed && !as_new && link_part(&from, part, &to).in_shard(info.id())?;
+        let linked = part.sealed && !as_new && link_part(&from, part, &to).in_shard(info.id()).of_target()?;
         if linked {
             moved.linked += 1;
-            on(0, part.bytes).map_err(super::io("write", copy.path()))?;
+            on(0, part.bytes).map_err(super::io("write", copy.path())).of_target()?;
         } else {
             let mut source = match open_part(&from, part) {
                 // Retention was faster, and took all before it as well, or will: begin behind it.
-                Err(crate::log::Error::Io { source, .. })
+                Err(log::Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound && i + 1 < parts.len() && bytes == 0 =>
                 {
                     continue;
                 }
-                other => other.in_shard(info.id())?,
+                other => other.in_shard(info.id()).of_source()?,
             };
-            write_part(&mut source, part, from.id, &to, &mut |records, bytes| {
+            let written = write_part(&mut source, part, from.id, &to, &mut |records, bytes| {
                 moved.records += records;
                 on(records, bytes)
-            })
-            .in_shard(info.id())?;
+            });
+            // What it refuses to pass on are bytes of the source.
+            let damaged = matches!(written, Err(log::Error::Damaged { .. } | log::Error::Foreign { .. }));
+            let written = written.in_shard(info.id());
+            if damaged { written.of_source() } else { written.of_target() }?;
         }
         bytes += part.bytes;
         moved.segments += 1;
