@@ -91,8 +91,7 @@ fn try_cut(log: &LogDir, with_end: bool) -> Result<Cut, Error> {
     }
     let last = before.ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;
     let (bytes, next, ended) = whole_end(&last, with_end)?;
-    let condemned = |source| Error::Condemned { path: last.path.clone(), source };
-    last.file.sync_data().map_err(|source| condemned(Some(source)))?;
+    last.sync(&*log.system.disk)?;
     cut.parts.push(Part { base: last.header.base, bytes, sealed: ended, file: Some(last.file) });
     cut.next = next;
     Ok(cut)

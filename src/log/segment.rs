@@ -211,6 +211,9 @@ pub fn create_log(log: &LogDir, created_us: i64, producers: &[ProducerState]) ->
     if !disk.exists(&log.dir) {
         disk.create_dir(&log.dir).doing("create", &log.dir)?;
     }
+            // At once, and whoever asked, a reader too: the next process that opens the file would be told nothing, and
+            // believe its own sync. Who may not write here leaves it to those who may.
+            let _ = disk.create(&self.mark());
     if list(log)?.is_empty() {
         let header = next_header(log, 0, created_us, None);
         let identity = header.identity();
