@@ -391,3 +391,30 @@ fn a_failed_sync_that_nobody_has_told_of() {
 
 /// Of more cursors than there may be open files some are parked. One that came back went to its place past the end of a
 /// Power is lost while retention removes segments. Any of several names that went at once could come back, and what lay
+/// between two of them was damage to a reader.
+#[test]
+fn a_power_loss_during_expiry_leaves_no_hole() {
+    let log = || {
+        let machine = machine();
+        let mut writer = open(&machine, TINY).unwrap();
+        for first in (0..60).step_by(3) {
+            append(&mut writer, first..first + 3).unwrap();
+        }
+        sync(&mut writer).unwrap();
+        writer.pause().unwrap();
+        machine
+    };
+    for seed in 0..60 {
+        let machine = log();
+        machine.fail(Faults { stop_at: Some(machine.operations().0 + 1 + seed % 20), ..Faults::default() });
+        let _ = expire(&log_on(&machine), None, Some(1));
+        machine.crash(seed);
+        let numbers = read_all(&machine).numbers();
+        let first = *numbers.first().unwrap();
+        assert_eq!(numbers, (first..60).collect::<Vec<_>>(), "{seed}");
+        let mut early = reader(&machine);
+        early.seek_index(0).unwrap();
+        let got = read(&mut early).unwrap();
+        assert_eq!((got.numbers(), got.damage), (numbers, vec![]), "{seed}");
+    }
+}
