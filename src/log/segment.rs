@@ -12,6 +12,7 @@ use super::frame::{
     crc32c,
 };
 use super::{LogDir, RESERVE};
+use crate::record::INDEX_MAX;
 use crate::sys::{Disk, File};
 
 /// The file name of a segment.
@@ -19,7 +20,10 @@ pub(crate) fn segment_name(base: u64) -> String {
     format!("{base:020}.seg")
 }
 
-/// The bases of the segments in a directory, ascending.
+/// No segment begins above this index: what it reserves must end within what a sequence number can tell.
+pub(crate) const BASE_MAX: u64 = INDEX_MAX - RESERVE;
+
+/// The bases of the segments in a directory, ascending. A name that no segment of ours could have is none.
 pub(crate) fn list(log: &LogDir) -> Result<Vec<u64>, Error> {
     let names = log.system.disk.list(&log.dir).doing("list", &log.dir)?;
     let mut bases: Vec<u64> = names
@@ -27,6 +31,7 @@ pub(crate) fn list(log: &LogDir) -> Result<Vec<u64>, Error> {
         .filter_map(|name| name.strip_suffix(".seg"))
         .filter(|digits| digits.len() == 20)
         .filter_map(|digits| digits.parse().ok())
+        .filter(|&base| base <= BASE_MAX)
         .collect();
     bases.sort_unstable();
     Ok(bases)
@@ -99,7 +104,8 @@ impl Segment {
         }
     }
 
-    /// Creates a segment with `frames` behind its header; all of it, and its name, is durable on return.
+    /// Creates a segment with `frames` behind its header; all of it, and its name, is durable on return. It never takes
+    /// the place of another.
     pub(crate) fn create(log: &LogDir, header: SegmentHeader, frames: &[u8]) -> Result<Self, Error> {
         let path = log.dir.join(segment_name(header.base));
         let disk = &log.system.disk;
@@ -109,7 +115,7 @@ impl Segment {
             let file = disk.create(&temporary)?;
             file.write_at(&[IoSlice::new(&header.encode()), IoSlice::new(frames)], 0)?;
             file.sync_data()?;
-            disk.rename(&temporary, &path)?;
+            disk.rename_new(&temporary, &path)?;
             disk.sync_dir(&log.dir)?;
             Ok(file)
         };
@@ -122,6 +128,10 @@ impl Segment {
     }
 
     pub(crate) fn len(&self) -> Result<u64, Error> {
+        if header.base > BASE_MAX {
+            let reason = "the segment would begin above every index that there is";
+            return Err(Error::Damaged { path, offset: 0, reason });
+        }
         self.file.len().doing("look at", &self.path)
     }
 
@@ -185,7 +195,7 @@ pub(crate) fn next_header(
     SegmentHeader {
         log: log.id,
         base,
-        ceiling: base + RESERVE,
+        ceiling: base.saturating_add(RESERVE),
         created_us,
         shard_created_s: log.shard_created_s,
         predecessor,
