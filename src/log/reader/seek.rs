@@ -86,7 +86,7 @@ impl Reader {
         self.filled = 0;
         self.looked = None;
         self.segment = Some(segment);
-        self.limit = self.successor()?.and_then(|(_, before)| before).map(|before| before.bytes);
+        self.limit = self.successor()?.and_then(|(_, bound)| bound).map(|bound| bound.bytes);
         Ok(())
     }
 
