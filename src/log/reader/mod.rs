@@ -226,7 +226,10 @@ impl Reader {
     /// The arrival time of the next frame of records, without reading its body; `None` where there is none yet, or
     /// where the next read has something else to tell first.
     pub fn peek_arrival(&mut self) -> Result<Option<i64>, Error> {
-        if self.segment.is_none() || self.passed.is_some() {
+        if self.segment.is_none() && self.passed.is_none() {
+            self.passed = self.reopen()?;
+        }
+        if self.passed.is_some() {
             return Ok(None);
         }
         loop {

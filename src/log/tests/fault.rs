@@ -390,6 +390,41 @@ fn a_failed_sync_that_nobody_has_told_of() {
 }
 
 /// Of more cursors than there may be open files some are parked. One that came back went to its place past the end of a
+/// condemned segment, into the next, and answered that records were durable which had been given up.
+#[test]
+fn a_parked_reader_is_told_what_was_given_up() {
+    type Wake = fn(&mut Reader);
+    let wakes: [Wake; 3] =
+        [|_| {}, |reader| assert!(reader.peek_arrival().is_ok()), |reader| drop(read(reader).unwrap())];
+    for expired in [false, true] {
+        for wake in wakes {
+            let machine = machine();
+            let mut writer = open(&machine, ONE).unwrap();
+            append(&mut writer, 0..3).unwrap();
+            sync(&mut writer).unwrap();
+            append(&mut writer, 3..6).unwrap();
+            let mut reader = reader(&machine);
+            read(&mut reader).unwrap();
+            reader.park();
+            failing_sync(&machine, 1);
+            sync(&mut writer).unwrap_err();
+            append(&mut writer, 6..9).unwrap();
+            sync(&mut writer).unwrap();
+            if expired {
+                expire(&log_on(&machine), None, Some(1)).unwrap();
+            }
+            wake(&mut reader);
+            for _ in 0..2 {
+                assert!(matches!(reader.make_durable(), Err(Error::Condemned { .. })));
+                reader.park();
+            }
+            reader.seek_index(3).unwrap();
+            assert_eq!(read(&mut reader).unwrap().numbers(), [6, 7, 8]);
+            reader.make_durable().unwrap();
+        }
+    }
+}
+
 /// Power is lost while retention removes segments. Any of several names that went at once could come back, and what lay
 /// between two of them was damage to a reader.
 #[test]
