@@ -91,16 +91,20 @@ fn try_cut(log: &LogDir, with_end: bool) -> Result<Cut, Error> {
     }
     let last = before.ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;
     let (bytes, next, ended) = whole_end(&last, with_end)?;
-    let condemned = |source| Error::Condemned { path: last.path.clone(), source };
-    last.file.sync_data().map_err(|source| condemned(Some(source)))?;
+    last.sync(&*log.system.disk)?;
     cut.parts.push(Part { base: last.header.base, bytes, sealed: ended, file: Some(last.file) });
     cut.next = next;
     Ok(cut)
 }
 
 /// Where the last segment's whole frames end, the index there, and whether the shard ends with them.
+///
+/// # Errors
+/// [`Error::Damaged`] where frames that do not hold are followed by what says that they were durable: a copy up to there
+/// would leave out good records in silence.
 fn whole_end(segment: &Segment, with_end: bool) -> Result<(u64, u64, bool), Error> {
-    let end = segment.len()?;
+    let mut end = segment.len()?;
+    let mut damaged_at = None;
     let mut window = Window::new(Depth::All);
     let (mut offset, mut next, mut durable) =
         (SEGMENT_HEADER_BYTES as u64, segment.header.base, segment.header.base);
@@ -116,15 +120,21 @@ fn whole_end(segment: &Segment, with_end: bool) -> Result<(u64, u64, bool), Erro
                     durable = durable.max(header.durable);
                 }
             },
-            _ => break,
+            _ if Walk::new(segment, end).behind(offset, next, durable)?.is_none() => {
+                return Ok((offset, next, false));
+            }
+            _ if damaged_at == Some(offset) => {
+                let reason = "frames do not hold";
+                return Err(Error::Damaged { path: segment.path.clone(), offset, reason });
+            }
+            _ => {
+                // The place was being written, perhaps, and what is behind it has been written since.
+                damaged_at = Some(offset);
+                window.forget();
+                end = segment.len()?;
+            }
         }
     }
-    let behind = Walk::new(segment, end).resync(offset, next)?;
-    if behind.is_some_and(|(_, header)| header.durable > next) {
-        let reason = "frames do not hold";
-        return Err(Error::Damaged { path: segment.path.clone(), offset, reason });
-    }
-    Ok((offset, next, false))
 }
 
 /// Reads a file from its start to some place.

@@ -12,7 +12,6 @@ use super::error::{Between, Error, InShard, Side};
 use super::manifest::ShardInfo;
 use super::producer::{GROUP_DEFAULT, Producer};
 use super::{NewStream, Stream};
-use crate::log::copy::cut;
 use crate::log::{Damage, Fresh, Missed};
 use crate::record::ShardId;
 
@@ -105,11 +104,16 @@ fn shard(
 ) -> Result<bool, Between> {
     let id = info.id();
     let log = source.log_dir(info);
-    // What is stored elsewhere must not be lost here: up to this index it is on the disk.
-    let durable = match cut(&log, true) {
+    // What is stored elsewhere must not be lost here: up to this index it is on the disk. Damage in front of it is passed
+    // as every reader passes it.
+    let end = ShardCursor::open(source, info, Place::End).and_then(|mut cursor| {
+        cursor.make_durable()?;
+        Ok(cursor.next_index())
+    });
+    let end = match end {
         // It has expired.
         Err(_) if !source.system().disk.exists(&log.dir) => return Ok(true),
-        other => other.in_shard(id).of_source()?,
+        other => other.of_source()?,
     };
     let stopped = |error| {
         Between::Source(Error::Io { doing: "copy", path: source.path().join(id.to_string()), source: error })
@@ -129,7 +133,7 @@ fn shard(
         let (mut records, mut bytes, mut beyond) = (0, 0, false);
         let step = cursor.step(&mut |frame, skip| {
             let first = frame.header.first;
-            if first >= durable.next {
+            if first >= end {
                 beyond = true;
                 return;
             }

@@ -46,6 +46,9 @@ pub trait Disk: Send + Sync {
     /// Gives the file another name, replacing what had that name, in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives the file another name, in one step; it is an error if that is taken.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Gives the file a second name; it is an error if that is taken.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
 
