@@ -44,7 +44,7 @@ complete -c kshard -n "__fish_kshard_needs_command" -f -a "delete" -d 'Remove a 
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "check" -d 'Verify every checksum and invariant of a stream'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "repair" -d 'Mend what `kshard check` finds: keep every good record, and tell readers of the rest once'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "consumers" -d 'List the consumers of a stream, or the places of one; reset or delete it'
-complete -c kshard -n "__fish_kshard_needs_command" -f -a "snapshot" -d 'Copy a stream, consistent, while writers run'
+complete -c kshard -n "__fish_kshard_needs_command" -f -a "snapshot" -d 'Copy a stream as it is at one moment, while writers run'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "dump" -d 'Write a whole stream to standard output, for `kshard load`'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "load" -d 'Make a stream from what `kshard dump` wrote, on standard input'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "copy" -d 'Copy records into another stream, each once'

@@ -106,15 +106,21 @@ impl Segment {
         let path = log.dir.join(segment_name(base));
         let disk = &log.system.disk;
         let file = if writable { disk.open_writable(&path) } else { disk.open(&path) };
-        let file = file.doing("open", &path)?;
+        let segment = Self::read(log, base, file.doing("open", &path)?)?;
+        if !writable {
+            return Ok(segment);
+        }
+        // After the file was opened, so that it is at least what it was long then.
+        let opened_bytes = segment.len()?;
+        Ok(segment.writable(opened_bytes))
+    }
+
+    /// The segment in a file that is open for reading.
+    pub(crate) fn read(log: &LogDir, base: u64, file: Arc<dyn File>) -> Result<Self, Error> {
+        let path = log.dir.join(segment_name(base));
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         let got = file.read_at(&mut bytes, 0).doing("read", &path)?;
         match SegmentHeader::decode(&bytes[..got], log.id, base) {
-            Ok(header) if writable => {
-                // After the file was opened, so that it is at least what it was long then.
-                let opened_bytes = file.len().doing("look at", &path)?;
-                Ok(Self::of(file, path, header).writable(opened_bytes))
-            }
             Ok(header) => Ok(Self::of(file, path, header)),
             Err(InvalidSegment::Damaged) => {
                 Err(Error::Damaged { path, offset: 0, reason: "the segment's header does not hold" })

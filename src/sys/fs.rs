@@ -92,6 +92,10 @@ impl Disk for RealDisk {
         Ok(Arc::new(FileLocks::open(path)?))
     }
 
+    fn shared_locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>> {
+        Ok(Arc::new(FileLocks::open_to_share(path)?))
+    }
+
     fn network_kind(&self, path: &Path) -> Option<&'static str> {
         // Magic numbers of statfs(2).
         const KINDS: [(i64, &str); 8] = [

@@ -1,6 +1,6 @@
 //! Bytes that change on the disk: what is lost is named, and nothing else is.
 
-use super::super::copy::cut;
+use super::super::copy::reach;
 use super::super::frame::segment::SEGMENT_HEADER_BYTES;
 use super::super::frame::{HEADER_BYTES, Kind, crc32c};
 use super::super::verify::{Depth, Event, Flaw, verify};
@@ -183,7 +183,8 @@ fn a_check_and_a_copy_look_past_frames_that_know_nothing() {
     })
     .unwrap();
     assert_eq!(found, [(Flaw::Stretch("frames do not hold"), hit.bytes.start as u64, Some(0..2))]);
-    let cut = cut(&log_on(&machine), true).map(drop);
+    let log = log_on(&machine);
+    let cut = reach(&log, true).and_then(|reach| reach.cut(&log, true)).map(drop);
     assert!(matches!(cut, Err(Error::Damaged { offset, .. }) if offset == hit.bytes.start as u64), "{cut:?}");
 }
 

@@ -1,6 +1,6 @@
 //! A disk that refuses: syncs that fail and then lie, no room, writes that stop half way.
 
-use super::super::copy::cut;
+use super::super::copy::reach;
 use super::super::{expire, make_durable};
 use super::*;
 use crate::sys::sim::Faults;
@@ -328,7 +328,7 @@ fn whoever_finds_a_failed_sync_says_so() {
             reader.make_durable()
         },
         |machine| make_durable(&log_on(machine)),
-        |machine| cut(&log_on(machine), true).map(drop),
+        |machine| reach(&log_on(machine), true)?.cut(&log_on(machine), true).map(drop),
     ];
     for (which, sync_it) in syncs.iter().enumerate() {
         let machine = machine();
