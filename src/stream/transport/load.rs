@@ -88,7 +88,7 @@ pub fn load(
                     return Err(Error::Invalid(format!("{INPUT} names a consumer `{name}`")));
                 }
                 let state = input.small(bytes)?;
-                building.consumer(&name, &state)?;
+                building.consumer(&name, state, !same_id)?;
                 moved.consumers += 1;
             }
             (Head::End { parts: said, crc32c }, Some((_, to))) => {

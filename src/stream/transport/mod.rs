@@ -8,7 +8,8 @@
 //! its children, which are in the manifest too, have their parents. A shard that is open in the manifest is open in the
 //! copy, even if its log has ended by the time it is read. A closed shard that retention took meanwhile is in neither.
 //!
-//! What was removed or refused (`rejects/`) and who is reading now (leases) is not part of a copy.
+//! What was removed or refused (`rejects/`) and who is reading now (workers, leases) is not part of a copy; in a copy with
+//! a UUID of its own, what was handed out for bookmarks is not either, for nobody could commit it.
 //!
 //! # Identity
 //!
@@ -33,6 +34,7 @@ use uuid::Uuid;
 
 use super::building::Building;
 use super::check::{CONSUMERS_NAME, STATE_BYTES_MAX, STATE_NAME};
+use super::consumer::moved;
 use super::error::Error;
 use super::{LOCKS_NAME, MANIFEST_SLOT, Manifest, ShardInfo, Stream};
 use crate::log::LogDir;
@@ -136,7 +138,8 @@ impl Building {
         Ok(())
     }
 
-    fn consumer(&self, name: &str, state: &[u8]) -> Result<(), Error> {
+    /// Adds a consumer. A state that does not hold stays as it is: to find it is up to a check.
+    fn consumer(&self, name: &str, state: Vec<u8>, as_new: bool) -> Result<(), Error> {
         let disk = &self.system().disk;
         let all = self.dir().join(CONSUMERS_NAME);
         let dir = all.join(name);
@@ -145,7 +148,11 @@ impl Building {
         }
         disk.create_dir(&dir).map_err(io("create", &dir))?;
         let path = dir.join(STATE_NAME);
-        disk.replace(&path, state).map_err(io("write", &path))?;
+        let state = match moved(&path, state.clone(), as_new) {
+            Err(Error::Manifest { .. }) => state,
+            other => other?,
+        };
+        disk.replace(&path, &state).map_err(io("write", &path))?;
         disk.sync_dir(&all).map_err(io("sync", &all))
     }
 

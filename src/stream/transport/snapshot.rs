@@ -28,8 +28,8 @@ pub fn snapshot(stream: &Stream, to: &Path, as_new: bool, on: OnProgress<'_>) ->
             building.leave_out(&mut copy, &info).of_target()?;
         }
     }
-    for (name, state) in &states {
-        building.consumer(name, state).of_target()?;
+    for (name, state) in states {
+        building.consumer(&name, state, as_new).of_target()?;
         moved.consumers += 1;
     }
     building.complete(&copy).of_target()?;

@@ -8,7 +8,10 @@ use crate::hash::{HashKey, HashRange};
 use crate::log::Fresh;
 use crate::record::ShardId;
 use crate::stream::producer::{Producer, Sync};
-use crate::stream::{Delivery, NewStream, Order, Polled, Start, StreamReader, Until};
+use crate::stream::{
+    Checkpoint, Consumer, ConsumerState, Delivery, NewStream, Order, Polled, Reservation, Start,
+    StreamReader, Until, WorkerNote,
+};
 use crate::sys::System;
 
 fn create(dir: &Path, shards: u32) -> Stream {
@@ -131,4 +134,40 @@ fn a_shard_that_expires_meanwhile_is_held_or_left_out() {
     let mut copy = building.stream(stream.manifest().clone(), true).unwrap();
     let open = copy.manifest().shards[0].clone();
     assert!(building.leave_out(&mut copy, &open).is_err(), "hash keys would be nobody's");
+}
+
+/// A copy carried who was reading the source, as if he read the copy too, and what was handed out there for bookmarks:
+/// its consumer waited for a commit that could never come.
+#[test]
+fn nobody_reads_a_copy_yet() {
+    for way in 0..2 {
+        let dir = tempfile::tempdir().unwrap();
+        let stream = create(dir.path(), 1);
+        let consumer = Consumer::open_or_create(&stream, "c", Start::TrimHorizon).unwrap();
+        let token = Uuid::new_v4();
+        let reading = |state: &mut ConsumerState| {
+            let since_us = state.created_us;
+            state.workers.insert("w".to_owned(), WorkerNote { pid: 1, since_us, stays: true });
+            let shard = state.shards.get_mut(&0).unwrap();
+            shard.owner = Some("w".to_owned());
+            shard.counter = 7;
+            let until_us = i64::MAX;
+            let to = Checkpoint::ShardEnd;
+            shard.reserved = Some(Reservation { token, until_us, to, records: 1, bytes: 1 });
+            Ok(())
+        };
+        consumer.update(reading).unwrap();
+        let copy = copies(&stream, dir.path(), way, &mut |_, _| Ok(()));
+        let state = Consumer::open(&copy, "c").unwrap().state().unwrap();
+        assert!(state.workers.is_empty());
+        let shard = &state.shards[&0];
+        assert_eq!((&shard.owner, &shard.reserved, shard.counter), (&None, &None, 7));
+        // A backup can be put in the source's place, and then the bookmark is good.
+        let backup = dir.path().join("backup");
+        snapshot(&stream, &backup, false, &mut |_, _| Ok(())).map_err(|_| "a snapshot").unwrap();
+        let backup = Stream::open(stream.system(), &backup).unwrap();
+        let state = Consumer::open(&backup, "c").unwrap().state().unwrap();
+        assert_eq!(state.shards[&0].owner, None);
+        assert_eq!(state.shards[&0].reserved.as_ref().map(|reserved| reserved.token), Some(token));
+    }
 }
