@@ -177,5 +177,6 @@ complete -c kshard -n "__fish_kshard_using_subcommand load" -s h -l help -d 'Pri
 complete -c kshard -n "__fish_kshard_using_subcommand copy" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
 always\t'Always: a line every ten seconds where standard error is no terminal'
 never\t'Never'"
+complete -c kshard -n "__fish_kshard_using_subcommand copy" -s f -l follow -d 'Go on when the end is reached: wait for more'
 complete -c kshard -n "__fish_kshard_using_subcommand copy" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kshard -n "__fish_kshard_using_subcommand copy" -s h -l help -d 'Print help (see more with \'--help\')'

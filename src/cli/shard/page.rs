@@ -57,7 +57,7 @@ const EXIT_STATUS: Section = Section {
             "1",
             "Finished, and something is not as it should be: check found damage, repair left some, doctor found a \
              failure, consumers found a record that has waited for longer than --max-lag or a consumer that cannot be \
-             read, copy left damaged records out.",
+             read, records were damaged or gone before copy came to them.",
         ),
         ("2", "Failed, or called wrongly. One line on standard error says why."),
         ("129, 130, 143", "Ended by SIGHUP, SIGINT or SIGTERM, after the batch in hand was finished."),
@@ -138,7 +138,7 @@ const COPIES: Section = Section {
                 "copy",
                 "records, into a stream with other shards perhaps. They get new sequence numbers and arrival times \
                  there. Each is stored once, whatever was killed; each shard of the source is a named producer of the \
-                 target.",
+                 target. With -f it goes on, for a stream that is kept in two places.",
             ),
         ]),
         Block::Text(

@@ -41,6 +41,21 @@ impl Writer {
         })
     }
 
+    /// Notes where a producer stands, without a batch: all of its source before that is stored, in all shards, and
+    /// durable.
+    pub fn note_place(&mut self, last: &Provenance) -> Result<(), Error> {
+        self.locked(|writer| {
+            writer.catch_up()?;
+            writer.fence(last)?;
+            let arrival_us = writer.tail.arrival_us;
+            let state = ProducerState { range: writer.range, last: last.clone(), arrival_us };
+            writer.write_control(Kind::Producers, &encode_producers(&[state]))?;
+            let range = writer.range;
+            note(writer.load_producers()?, last, arrival_us, range);
+            Ok(())
+        })
+    }
+
     /// Where all producers stand in this log.
     pub fn producers(&mut self) -> Result<Vec<ProducerState>, Error> {
         self.locked(|writer| {
