@@ -44,7 +44,7 @@ complete -c kshard -n "__fish_kshard_needs_command" -f -a "delete" -d 'Remove a 
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "check" -d 'Verify every checksum and invariant of a stream'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "repair" -d 'Mend what `kshard check` finds: keep every good record, and tell readers of the rest once'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "consumers" -d 'List the consumers of a stream, or the places of one; reset or delete it'
-complete -c kshard -n "__fish_kshard_needs_command" -f -a "snapshot" -d 'Copy a stream, consistent, while writers run'
+complete -c kshard -n "__fish_kshard_needs_command" -f -a "snapshot" -d 'Copy a stream as it is at one moment, while writers run'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "dump" -d 'Write a whole stream to standard output, for `kshard load`'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "load" -d 'Make a stream from what `kshard dump` wrote, on standard input'
 complete -c kshard -n "__fish_kshard_needs_command" -f -a "copy" -d 'Copy records into another stream, each once'
@@ -177,5 +177,6 @@ complete -c kshard -n "__fish_kshard_using_subcommand load" -s h -l help -d 'Pri
 complete -c kshard -n "__fish_kshard_using_subcommand copy" -l progress -d 'Show progress on standard error: auto (on a terminal), always or never' -r -f -a "auto\t'When standard error is a terminal'
 always\t'Always: a line every ten seconds where standard error is no terminal'
 never\t'Never'"
+complete -c kshard -n "__fish_kshard_using_subcommand copy" -s f -l follow -d 'Go on when the end is reached: wait for more'
 complete -c kshard -n "__fish_kshard_using_subcommand copy" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kshard -n "__fish_kshard_using_subcommand copy" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,8 +1,9 @@
 //! Copying a log as it stands: whole frames, verified on their way, under the same identity or a new one.
 //!
-//! A copy is cut first: for each segment how many of its bytes count. Of segments that are followed by another the
-//! follower says so; the last one is gone through up to the last whole frame and made durable up to there, so that no
-//! copy holds what its source could still lose. Sealed segments never change, so they may be linked instead of copied.
+//! First it is noted how far the log reaches, so that several can be copied as they stood at one moment. Then it is cut:
+//! for each segment how many of its bytes count. Of segments that are followed by another the follower says so; the last
+//! one is gone through up to the last whole frame and made durable up to there, so that no copy holds what its source
+//! could still lose. Sealed segments never change, so they may be linked instead of copied.
 //!
 //! Under a new identity every header is written anew with its checksums; bodies, indexes, times and offsets stay.
 
@@ -50,57 +51,107 @@ impl Cut {
     }
 }
 
-/// Cuts a log. The frame in which a shard ends is part of the copy only if `with_end`: a copy of the manifest that has
-/// the shard open must find it open.
-pub fn cut(log: &LogDir, with_end: bool) -> Result<Cut, Error> {
-    // Retention may remove what was listed, but not this many times in a row.
-    const TRIES: usize = 5;
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        match try_cut(log, with_end) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && tried < TRIES => {}
-            other => return other,
-        }
-    }
+/// How far a log reached at one moment. Segments that were opened then can be read whatever retention removes since.
+pub struct Reach {
+    /// Its segments, ascending.
+    segments: Vec<(u64, Option<Arc<dyn File>>)>,
+    /// How long the last one was.
+    bytes: u64,
 }
 
 /// So many segments of a log are held open while it is copied; of one that has more, none: what retention then takes
 /// meanwhile ends the copy with an error.
 const HELD_MAX: usize = 256;
 
-fn try_cut(log: &LogDir, with_end: bool) -> Result<Cut, Error> {
-    let bases = list(log)?;
-    let hold = bases.len() <= HELD_MAX;
-    let mut cut = Cut::default();
-    let mut before: Option<Segment> = None;
-    for base in bases {
-        let segment = Segment::open(log, base, false)?;
-        if let Some(before) = before {
-            let said = segment.header.predecessor.filter(|said| said.base == before.header.base).ok_or_else(
-                || {
-                    let reason = "the segment does not follow the one before it";
-                    Error::Damaged { path: segment.path.clone(), offset: 0, reason }
-                },
-            )?;
-            let file = hold.then(|| Arc::clone(&before.file));
-            cut.parts.push(Part { base: said.base, bytes: said.bytes, sealed: true, file });
-            cut.next = said.end;
+/// Looks how far a log reaches; with `hold` its last segment stays open. Whoever holds the log's append lock finds no
+/// half frame at its end but one that a crash left.
+pub fn reach(log: &LogDir, hold: bool) -> Result<Reach, Error> {
+    // Retention may remove what was listed, but not this many times in a row.
+    const TRIES: usize = 5;
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let bases = list(log)?;
+        let last = *bases.last().ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;
+        let path = log.dir.join(segment_name(last));
+        let file = match log.system.disk.open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && tried < TRIES => continue,
+            other => other.doing("open", &path)?,
+        };
+        let bytes = file.len().doing("look at", &path)?;
+        let mut segments: Vec<_> = bases.into_iter().map(|base| (base, None)).collect();
+        if let Some(last) = segments.last_mut().filter(|_| hold) {
+            last.1 = Some(file);
         }
-        before = Some(segment);
+        return Ok(Reach { segments, bytes });
     }
-    let last = before.ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;
-    let (bytes, next, ended) = whole_end(&last, with_end)?;
-    let condemned = |source| Error::Condemned { path: last.path.clone(), source };
-    last.file.sync_data().map_err(|source| condemned(Some(source)))?;
-    cut.parts.push(Part { base: last.header.base, bytes, sealed: ended, file: Some(last.file) });
-    cut.next = next;
-    Ok(cut)
 }
 
-/// Where the last segment's whole frames end, the index there, and whether the shard ends with them.
-fn whole_end(segment: &Segment, with_end: bool) -> Result<(u64, u64, bool), Error> {
-    let end = segment.len()?;
+impl Reach {
+    /// Holds the other segments too, as far as there is `room`, which is counted down: the newest first, for the oldest
+    /// are those that may be missing.
+    pub fn hold(&mut self, log: &LogDir, room: &mut usize) {
+        for (base, file) in self.segments.iter_mut().rev().filter(|(_, file)| file.is_none()).take(*room) {
+            *file = log.system.disk.open(&log.dir.join(segment_name(*base))).ok();
+            *room -= 1;
+        }
+    }
+
+    /// Cuts the log there. The frame in which a shard ends is part of the copy only if `with_end`: a copy of the manifest
+    /// that has the shard open must find it open. Answers with nothing where retention has taken all of it since.
+    pub fn cut(self, log: &LogDir, with_end: bool) -> Result<Option<Cut>, Error> {
+        let hold = self.segments.len() <= HELD_MAX;
+        let mut cut = Cut::default();
+        let mut before: Option<Segment> = None;
+        for (base, file) in self.segments {
+            let opened = match file {
+                Some(file) => Segment::read(log, base, file),
+                None => Segment::open(log, base, false),
+            };
+            let segment = match opened {
+                // Retention takes the oldest first: what stood before it has gone as well.
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    (cut, before) = (Cut::default(), None);
+                    continue;
+                }
+                other => other?,
+            };
+            if let Some(before) = before {
+                let said = segment.header.predecessor.filter(|said| said.base == before.header.base);
+                let said = said.ok_or_else(|| {
+                    let reason = "the segment does not follow the one before it";
+                    Error::Damaged { path: segment.path.clone(), offset: 0, reason }
+                })?;
+                let file = hold.then(|| Arc::clone(&before.file));
+                cut.parts.push(Part { base: said.base, bytes: said.bytes, sealed: true, file });
+                cut.next = said.end;
+            }
+            before = Some(segment);
+        }
+        let Some(last) = before else { return Ok(None) };
+        // Of what stood there then, a recovery may have set something aside since.
+        let kept = match last.follower(log) {
+            Ok(follower) => follower.and_then(|(_, bound)| bound?.said).map(|said| said.bytes),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let (bytes, next, ended) = whole_end(&last, with_end, self.bytes.min(kept.unwrap_or(u64::MAX)))?;
+        last.sync(&*log.system.disk)?;
+        cut.parts.push(Part { base: last.header.base, bytes, sealed: ended, file: Some(last.file) });
+        cut.next = next;
+        Ok(Some(cut))
+    }
+}
+
+/// Where the whole frames end in the first `most` bytes of the last segment, the index there, and whether the shard ends
+/// with them.
+///
+/// # Errors
+/// [`Error::Damaged`] where frames that do not hold are followed by what says that they were durable: a copy up to there
+/// would leave out good records in silence.
+fn whole_end(segment: &Segment, with_end: bool, most: u64) -> Result<(u64, u64, bool), Error> {
+    let mut end = segment.len()?.min(most);
+    let mut damaged_at = None;
     let mut window = Window::new(Depth::All);
     let (mut offset, mut next, mut durable) =
         (SEGMENT_HEADER_BYTES as u64, segment.header.base, segment.header.base);
@@ -116,15 +167,21 @@ fn whole_end(segment: &Segment, with_end: bool) -> Result<(u64, u64, bool), Erro
                     durable = durable.max(header.durable);
                 }
             },
-            _ => break,
+            _ if Walk::new(segment, end).behind(offset, next, durable)?.is_none() => {
+                return Ok((offset, next, false));
+            }
+            _ if damaged_at == Some(offset) => {
+                let reason = "frames do not hold";
+                return Err(Error::Damaged { path: segment.path.clone(), offset, reason });
+            }
+            _ => {
+                // The place was being written, perhaps, and what is behind it has been written since.
+                damaged_at = Some(offset);
+                window.forget();
+                end = segment.len()?.min(most);
+            }
         }
     }
-    let behind = Walk::new(segment, end).resync(offset, next)?;
-    if behind.is_some_and(|(_, header)| header.durable > next) {
-        let reason = "frames do not hold";
-        return Err(Error::Damaged { path: segment.path.clone(), offset, reason });
-    }
-    Ok((offset, next, false))
 }
 
 /// Reads a file from its start to some place.

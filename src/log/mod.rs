@@ -5,7 +5,7 @@
 //! ```text
 //! shardId-000000000000/
 //!     00000000000000000000.seg     a segment: 128-byte header, then frames (see `frame`)
-//!     00000000000000000000.idx     its index: one 32-byte entry for the first frame that begins in each 256 KiB
+//!     00000000000000000000.idx     its index: a 32-byte entry for each frame of records that is the first in its 256 KiB
 //!     00000000004294967296.seg     the next segment, named by the first index that it may hold
 //!     00000000004294967296.bad     a mark: a sync of that segment failed
 //! ```
@@ -18,7 +18,8 @@
 //!    used twice, not even one that a power loss took. A pause is a clean end under its own boot only: a power loss may
 //!    have taken what was written behind it, and left no trace.
 //! 3. A segment that is followed by another never changes again. The follower's header says how many bytes of it are
-//!    valid and which index it ends at; it was synced up to there before the follower took a record.
+//!    valid and which index it ends at; it was synced up to there before the follower took a record. Where the follower
+//!    cannot say so any more, all bytes of the segment count.
 //! 4. `durable` (in frames: durable-through) is a promise about the past: each record below it was on the disk when
 //!    the frame was written. Invalid bytes below any known durable-through are damage and are named; above it they
 //!    are a torn tail and are set aside.
@@ -52,16 +53,18 @@
 //!   it was there for a moment, one byte stays: a torn tail, so that indexes which a reader may have seen are not used
 //!   again.
 //! * *A sync fails.* What the kernel still holds may never reach the disk, whatever later syncs say. The segment is
-//!   condemned: a mark file, and a frame that makes its length change for every process that has it open. Then its
+//!   condemned, whoever asked for the sync: a mark file, and a frame that makes its length change for every process that has it open. Then its
 //!   valid part is read back from the device, and the log goes on in a new segment. Whoever wrote or read records that
-//!   were not there is told so: a writer by its next call, a reader when it wants them durable.
+//!   were not there is told so: a writer by its next call, a reader when it wants them durable. A process may be killed
+//!   before it could make the mark: so whoever recovers a log reads it back from the device first.
 //! * *The shard ends.* All before the end is synced before it is written, so that what does not hold before it is damage
 //!   and never a reason to open the shard again. Whoever finds an end syncs it before it is believed.
 //!
 //! # What is assumed of the disk
 //!
 //! What `fdatasync` covered survives. A rename is atomic, and durable after a sync of its directory. A write that was
-//! not synced may survive in any part, and torn anywhere. Reading back gives what was written, or an error, or bytes
+//! not synced may survive in any part, and torn anywhere. What was written stays in memory as long as the machine runs:
+//! no file system vanishes and comes back under one boot. Reading back gives what was written, or an error, or bytes
 //! that a CRC-32C tells apart.
 
 pub mod copy;

@@ -127,7 +127,10 @@ impl Tail {
         let ending = match header.kind {
             Kind::Records | Kind::Producers | Kind::Gap => Some(Ending::Open),
             Kind::Pause => decode_pause(body).map(Ending::Paused),
-            Kind::Seal => decode_seal(body).map(|(_, base)| Ending::Sealed(base)),
+            // It names the place right behind itself, or it would send the log where others are.
+            Kind::Seal => decode_seal(body)
+                .filter(|&(_, base)| base == self.next && base > segment.header.base)
+                .map(|(_, base)| Ending::Sealed(base)),
             Kind::End => EndOfShard::decode(body).map(Ending::Closed),
             Kind::Condemned => Some(Ending::Condemned),
         };

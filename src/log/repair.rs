@@ -4,7 +4,8 @@
 //! A damaged stretch is overlaid with gap frames of exactly its length, in a copy of its segment that then takes the
 //! segment's place. Offsets, bytes and indexes stay what they were, so all that the next segment and the index file
 //! say still holds. The segment as it was is linked into `keep` first. A segment that is missing is made anew, nothing
-//! but gaps; a segment header that does not hold is written anew from the name and the neighbours.
+//! but gaps; a segment header that does not hold is written anew from the name and the neighbours. Frames come first,
+//! then headers and missing segments, which go by where the segment before them ends.
 //!
 //! Each step is a temporary file, a sync and a rename: killed anywhere, a repair can be run again, and finds less to do.
 //!
@@ -16,7 +17,6 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::LogDir;
 use super::error::{Doing, Error};
 use super::frame::segment::SEGMENT_HEADER_BYTES;
 use super::frame::{
@@ -24,13 +24,14 @@ use super::frame::{
 };
 use super::index::{self, is_indexed};
 use super::recover::{Ending, Tail};
-use super::segment::{Segment, list, next_header, segment_name};
+use super::segment::{Segment, Walk, list, next_header, segment_name};
 use super::verify::{Depth, Event, Finding, Flaw, Frame, Lost, Window, verify};
 use super::writer::{append_slot, live_slot};
+use super::{LogDir, RESERVE};
 use crate::sys::Locks;
 
 /// More rounds than any damage needs: each mends what the one before laid open.
-const ROUNDS_MAX: usize = 8;
+const ROUNDS_MAX: usize = 32;
 
 /// Repairs a log. `on` is told of each finding that is mended, before it is. Says what is left that cannot be.
 ///
@@ -84,8 +85,7 @@ pub fn repair(
         if todo.is_empty() {
             return Ok(left);
         }
-        todo.iter().for_each(&mut *on);
-        mend(log, keep, &todo)?;
+        mend(log, keep, todo, on)?;
     }
     Err(Error::Damaged {
         path: log.dir.clone(),
@@ -148,29 +148,102 @@ impl Drop for Held<'_> {
     }
 }
 
-fn mend(log: &LogDir, keep: &Path, todo: &[Finding]) -> Result<(), Error> {
+/// Mends what comes first, in the order in which one thing depends on another: what the next verification then finds is
+/// the next round's.
+fn mend(log: &LogDir, keep: &Path, todo: Vec<Finding>, on: &mut dyn FnMut(&Finding)) -> Result<(), Error> {
     // Strangers go first: what they stood for is missing in the next round.
-    let strangers: Vec<&Finding> = todo.iter().filter(|finding| finding.flaw == Flaw::Foreign).collect();
+    let mut strangers = Vec::new();
+    for finding in &todo {
+        if matches!(finding.flaw, Flaw::Foreign | Flaw::Header) && is_stray(log, finding)? {
+            strangers.push(finding);
+        }
+    }
     if !strangers.is_empty() {
         for finding in strangers {
-            put_aside(log, keep, &finding.path)?;
-            log.system.disk.remove(&finding.path).doing("remove", &finding.path)?;
+            on(finding);
+            take_away(log, keep, &finding.path)?;
         }
-        return log.system.disk.sync_dir(&log.dir).doing("sync", &log.dir);
+        return Ok(());
     }
-    let mut by_segment: BTreeMap<&PathBuf, Vec<&Finding>> = BTreeMap::new();
+    // Then frames: where a segment ends can be told once all in it holds. What is made anew goes by that.
+    let stretches = todo.iter().any(|finding| matches!(finding.flaw, Flaw::Stretch(_)));
+    let mut by_segment: BTreeMap<PathBuf, Vec<Finding>> = BTreeMap::new();
     for finding in todo {
-        by_segment.entry(&finding.path).or_default().push(finding);
+        if matches!(finding.flaw, Flaw::Stretch(_)) == stretches {
+            on(&finding);
+            by_segment.entry(finding.path.clone()).or_default().push(finding);
+        }
     }
     for (path, findings) in by_segment {
-        let Some(base) = base_of(path) else { continue };
+        let Some(base) = base_of(&path) else { continue };
         match findings[0].flaw {
-            Flaw::Missing => make_missing(log, base, findings[0])?,
-            _ if is_index(findings[0]) => rebuild_index(log, base)?,
+            Flaw::Missing => make_missing(log, base, &findings[0])?,
+            Flaw::Foreign => stand_in(log, keep, base)?,
+            _ if is_index(&findings[0]) => rebuild_index(log, base)?,
             _ => replace(log, keep, base, &findings)?,
         }
     }
     Ok(())
+}
+
+/// Whether the file of a finding is no part of the log: it is another's, and does not stand where the last segment was;
+/// or its header does not hold, and either the segment behind it follows one before it, or it is the last one, has no
+/// frame, and nothing leads to it.
+fn is_stray(log: &LogDir, finding: &Finding) -> Result<bool, Error> {
+    let Some(base) = base_of(&finding.path) else { return Ok(false) };
+    let foreign = finding.flaw == Flaw::Foreign;
+    if let Some(follower) = list(log)?.into_iter().find(|&other| other > base) {
+        let before = Segment::open(log, follower, false).ok().and_then(|segment| segment.header.predecessor);
+        return Ok(foreign || before.is_some_and(|before| before.base < base));
+    }
+    Ok(!leads_to(log, base)? && (foreign || !has_frames(log, base)?))
+}
+
+/// Between two segments that are there this many may have gone that each reserved its indexes in vain. A name further
+/// off is a stranger's: to go on behind it would cost indexes.
+const GONE_MAX: u64 = 1 << 10;
+
+/// Whether a segment with this base can have come behind those that are there: not below the end of the one before it,
+/// and not far above what that had reserved.
+fn leads_to(log: &LogDir, base: u64) -> Result<bool, Error> {
+    // Where none is left it may have come behind anything.
+    let Some(before) = list(log)?.into_iter().rfind(|&other| other < base) else { return Ok(true) };
+    let end = match Segment::open(log, before, false) {
+        Ok(segment) => {
+            let mut tail = Tail::start(&segment.header);
+            tail.follow(&segment, segment.len()?, |_, _| {})?;
+            tail.next
+        }
+        // It says nothing; its name does.
+        Err(Error::Damaged { .. } | Error::Foreign { .. }) => before,
+        Err(error) => return Err(error),
+    };
+    Ok((end..before + (1 + GONE_MAX) * RESERVE).contains(&base))
+}
+
+/// Whether any frame of the segment with this base is in its file.
+fn has_frames(log: &LogDir, base: u64) -> Result<bool, Error> {
+    let path = log.dir.join(segment_name(base));
+    let file = log.system.disk.open(&path).doing("open", &path)?;
+    let segment = Segment::of(file, path, next_header(log, base, 0, None));
+    let len = segment.len()?;
+    Ok(Walk::new(&segment, len).resync(SEGMENT_HEADER_BYTES as u64 - 1, base)?.is_some())
+}
+
+/// Takes a file out of the log that is no part of it.
+fn take_away(log: &LogDir, keep: &Path, path: &Path) -> Result<(), Error> {
+    put_aside(log, keep, path)?;
+    log.system.disk.remove(path).doing("remove", path)?;
+    log.system.disk.sync_dir(&log.dir).doing("sync", &log.dir)
+}
+
+/// Puts a segment without records in the place of a stranger that stands where the last one was. What was in that is
+/// lost, and nobody can say how much, but no index of it is used again.
+fn stand_in(log: &LogDir, keep: &Path, base: u64) -> Result<(), Error> {
+    let path = log.dir.join(segment_name(base));
+    put_aside(log, keep, &path)?;
+    let header = presumed(log, base)?;
+    put_in_place(log, &path, |file| file.write_at(&[IoSlice::new(&header.encode())], 0))
 }
 
 /// Gives a file a second name in `keep`, durably. A name that is there from an interrupted run is as good.
@@ -199,8 +272,10 @@ fn gaps(identity: &Identity, offset: u64, until: u64, lost: Lost) -> Vec<(u64, [
     while at < until {
         let rest = until - at;
         let most = FRAME_BYTES_MAX as u64;
-        // What is left must hold another frame.
-        let bytes = if rest <= most { rest } else { (rest - HEADER_BYTES as u64).min(most) };
+        // What is left must hold another frame, and as many as it takes to count what is lost.
+        let more = (lost.next - next).div_ceil(u64::from(u32::MAX)).saturating_sub(1) * HEADER_BYTES as u64;
+        let more = if rest > most { more.max(HEADER_BYTES as u64) } else { more };
+        let bytes = (rest.saturating_sub(more)).clamp(HEADER_BYTES as u64, most);
         let count = (lost.next - next).min(u64::from(u32::MAX)) as u32;
         let stored_bytes = (bytes - HEADER_BYTES as u64) as u32;
         let header = FrameHeader {
@@ -257,7 +332,7 @@ fn put_in_place(
 const COPY_BYTES: usize = 1 << 20;
 
 /// Puts a copy in a segment's place whose header holds and that has gaps where frames did not.
-fn replace(log: &LogDir, keep: &Path, base: u64, findings: &[&Finding]) -> Result<(), Error> {
+fn replace(log: &LogDir, keep: &Path, base: u64, findings: &[Finding]) -> Result<(), Error> {
     let path = log.dir.join(segment_name(base));
     put_aside(log, keep, &path)?;
     let header = findings.iter().any(|f| f.flaw == Flaw::Header).then(|| presumed(log, base)).transpose()?;
@@ -299,16 +374,28 @@ fn zero(file: &dyn crate::sys::File, from: u64, until: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// How a segment ends, for the header of the one behind it.
-fn end_of(segment: &Segment) -> Result<(Predecessor, i64, Option<u64>), Error> {
-    let mut tail = Tail::start(&segment.header);
-    let ending = tail.follow(segment, segment.len()?, |_, _| {})?;
-    let (fate, next) = match ending {
-        Ending::Sealed(next) => (Fate::Sealed, Some(next)),
-        _ => (Fate::Recovered, None),
+/// What the header of a segment that begins at `base` says of the one before it, and when the last record there arrived.
+/// Where the one before was sealed and its seal names another, that one is missing too: it is spoken of, and made in the
+/// next round.
+fn said_before(log: &LogDir, base: u64) -> Result<Option<(Predecessor, i64)>, Error> {
+    let Some(before) = before(log, base)? else { return Ok(None) };
+    let mut tail = Tail::start(&before.header);
+    let ending = tail.follow(&before, before.len()?, |_, _| {})?;
+    let said = |fate| Predecessor { base: before.header.base, bytes: tail.offset, end: tail.next, fate };
+    let said = match ending {
+        Ending::Sealed(next) if next < base => {
+            let frames = (base - next).div_ceil(u64::from(u32::MAX));
+            let bytes = SEGMENT_HEADER_BYTES as u64 + frames * HEADER_BYTES as u64;
+            Predecessor { base: next, bytes, end: base, fate: Fate::Recovered }
+        }
+        Ending::Sealed(_) => said(Fate::Sealed),
+        // The note itself does not count.
+        Ending::Condemned => {
+            Predecessor { bytes: tail.last_frame.unwrap_or(tail.offset), ..said(Fate::Condemned) }
+        }
+        _ => said(Fate::Recovered),
     };
-    let said = Predecessor { base: segment.header.base, bytes: tail.offset, end: tail.next, fate };
-    Ok((said, tail.arrival_us, next))
+    Ok(Some((said, tail.arrival_us)))
 }
 
 /// The segment before `base`, if there is one.
@@ -320,36 +407,29 @@ fn before(log: &LogDir, base: u64) -> Result<Option<Segment>, Error> {
 /// What a segment's header must have said.
 fn presumed(log: &LogDir, base: u64) -> Result<SegmentHeader, Error> {
     let path = log.dir.join(segment_name(base));
-    let said = before(log, base)?.map(|segment| end_of(&segment)).transpose()?;
-    let mut arrival_us = said.map(|(_, arrival_us, _)| arrival_us);
+    let said = said_before(log, base)?;
     // Not before the last arrival in front of it, and not behind the first in it.
     let file = log.system.disk.open(&path).doing("open", &path)?;
-    let header = next_header(log, base, 0, None);
-    let segment = Segment::of(file, path, header);
-    if let Frame::Whole(first) =
-        Window::new(Depth::Headers).frame(&segment, SEGMENT_HEADER_BYTES as u64, segment.len()?)?
-    {
-        arrival_us = Some(first.arrival_us);
-    }
+    let segment = Segment::of(file, path, next_header(log, base, 0, None));
+    let first = Window::new(Depth::Headers).frame(&segment, SEGMENT_HEADER_BYTES as u64, segment.len()?)?;
+    let created_us = match (first, &said) {
+        (Frame::Whole(first), _) => first.arrival_us,
+        (_, Some((_, arrival_us))) => *arrival_us,
+        _ => log.shard_created_s as i64 * 1_000_000,
+    };
     let unknown = Predecessor { base: 0, bytes: 0, end: base, fate: Fate::Recovered };
-    let predecessor = (base > 0).then(|| said.map_or(unknown, |(said, _, _)| said));
-    let created_us = arrival_us.unwrap_or(log.shard_created_s as i64 * 1_000_000);
+    let predecessor = (base > 0).then(|| said.map_or(unknown, |(said, _)| said));
     Ok(next_header(log, base, created_us, predecessor))
 }
 
 /// Makes a segment that its follower speaks of and that is not there: nothing but a gap.
 fn make_missing(log: &LogDir, base: u64, finding: &Finding) -> Result<(), Error> {
-    let Some(before) = before(log, base)? else { return Ok(()) };
-    let (mut said, arrival_us, sealed) = end_of(&before)?;
-    // Sealed, and the segment that the seal names is missing as well: it is made in the next round.
-    if let Some(next) = sealed.filter(|&next| next != base) {
-        let frames = (base - next).div_ceil(u64::from(u32::MAX)).max(1);
-        let bytes = SEGMENT_HEADER_BYTES as u64 + frames * HEADER_BYTES as u64;
-        said = Predecessor { base: next, bytes, end: base, fate: Fate::Recovered };
-    }
-    let header = next_header(log, base, arrival_us, Some(said));
+    let Some((said, arrival_us)) = said_before(log, base)? else { return Ok(()) };
+    let mut header = next_header(log, base, arrival_us, Some(said));
     let lost = finding.lost.unwrap_or_default();
     let lost = Lost { first: base, next: lost.next.max(base), before_us: arrival_us, after_us: arrival_us };
+    // It may stand for several.
+    header.ceiling = header.ceiling.max(lost.next);
     let identity = header.identity();
     put_in_place(log, &log.dir.join(segment_name(base)), |file| {
         file.write_at(&[IoSlice::new(&header.encode())], 0)?;

@@ -41,10 +41,10 @@ pub fn at_rest(log: &LogDir, range: HashRange) -> Result<AtRest, Error> {
 }
 
 /// Makes all that is in a log durable, whoever wrote it: everything before the last segment is so already.
+///
+/// # Errors
+/// [`Error::Condemned`] if that failed. No process acknowledges what is in that segment afterwards.
 pub fn make_durable(log: &LogDir) -> Result<(), Error> {
     let base = *list(log)?.last().ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;
-    let segment = Segment::open(log, base, false)?;
-    let condemned = |source| Error::Condemned { path: segment.path.clone(), source };
-    segment.file.sync_data().map_err(|source| condemned(Some(source)))?;
-    if segment.is_condemned(&*log.system.disk) { Err(condemned(None)) } else { Ok(()) }
+    Segment::open(log, base, false)?.sync(&*log.system.disk)
 }

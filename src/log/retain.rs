@@ -63,20 +63,21 @@ pub fn expire(log: &LogDir, horizon_us: Option<i64>, bytes_max: Option<u64>) -> 
         if !expired && !over {
             break;
         }
+        // Each removal is durable before the next: of several names that go at once a power loss may bring back any, and
+        // an older segment without the one behind it is damage to a reader. That costs one sync of the directory for each
+        // segment of many megabytes.
         let path = log.dir.join(segment_name(info.base));
         match log.system.disk.remove(&path) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(e).doing("remove", &path),
         }
+        log.system.disk.sync_dir(&log.dir).doing("sync", &log.dir)?;
         let _ = log.system.disk.remove(&index::path(log, info.base));
         let _ = log.system.disk.remove(&path.with_extension("bad"));
         removed += 1;
         freed += info.bytes;
         total -= info.bytes;
-    }
-    if removed > 0 {
-        log.system.disk.sync_dir(&log.dir).doing("sync", &log.dir)?;
     }
     Ok((removed, freed))
 }

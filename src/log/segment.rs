@@ -8,10 +8,11 @@ use super::error::{Doing, Error};
 use super::frame::control::{encode_pause, encode_producers};
 use super::frame::segment::{InvalidSegment, SEGMENT_HEADER_BYTES};
 use super::frame::{
-    Crc32c, FrameHeader, HEADER_BYTES, Identity, Invalid, Kind, Predecessor, ProducerState, SegmentHeader,
-    crc32c,
+    Crc32c, Fate, FrameHeader, HEADER_BYTES, Identity, Invalid, Kind, Predecessor, ProducerState,
+    SegmentHeader, crc32c,
 };
 use super::{LogDir, RESERVE};
+use crate::record::INDEX_MAX;
 use crate::sys::{Disk, File};
 
 /// The file name of a segment.
@@ -19,7 +20,10 @@ pub(crate) fn segment_name(base: u64) -> String {
     format!("{base:020}.seg")
 }
 
-/// The bases of the segments in a directory, ascending.
+/// No segment begins above this index: what it reserves must end within what a sequence number can tell.
+pub(crate) const BASE_MAX: u64 = INDEX_MAX - RESERVE;
+
+/// The bases of the segments in a directory, ascending. A name that no segment of ours could have is none.
 pub(crate) fn list(log: &LogDir) -> Result<Vec<u64>, Error> {
     let names = log.system.disk.list(&log.dir).doing("list", &log.dir)?;
     let mut bases: Vec<u64> = names
@@ -27,9 +31,30 @@ pub(crate) fn list(log: &LogDir) -> Result<Vec<u64>, Error> {
         .filter_map(|name| name.strip_suffix(".seg"))
         .filter(|digits| digits.len() == 20)
         .filter_map(|digits| digits.parse().ok())
+        .filter(|&base| base <= BASE_MAX)
         .collect();
     bases.sort_unstable();
     Ok(bases)
+}
+
+/// Where a segment that is followed by another ends. It never changes any more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound {
+    /// Its bytes that count: where nobody can say, all of them do, so that no good record is dropped.
+    pub(crate) bytes: u64,
+    /// The index after its last record, at least.
+    pub(crate) end: u64,
+    /// What its follower says; nothing where the follower's header does not hold, or speaks of one between the two that
+    /// has gone.
+    pub(crate) said: Option<Predecessor>,
+}
+
+impl Bound {
+    /// The index up to which the follower says that records were kept and are durable; records from there on were given
+    /// up, if it is not sealed.
+    pub(crate) fn gave_up_from(&self) -> Option<u64> {
+        self.said.filter(|said| said.fate != Fate::Sealed).map(|said| said.end)
+    }
 }
 
 /// An open segment.
@@ -81,15 +106,21 @@ impl Segment {
         let path = log.dir.join(segment_name(base));
         let disk = &log.system.disk;
         let file = if writable { disk.open_writable(&path) } else { disk.open(&path) };
-        let file = file.doing("open", &path)?;
+        let segment = Self::read(log, base, file.doing("open", &path)?)?;
+        if !writable {
+            return Ok(segment);
+        }
+        // After the file was opened, so that it is at least what it was long then.
+        let opened_bytes = segment.len()?;
+        Ok(segment.writable(opened_bytes))
+    }
+
+    /// The segment in a file that is open for reading.
+    pub(crate) fn read(log: &LogDir, base: u64, file: Arc<dyn File>) -> Result<Self, Error> {
+        let path = log.dir.join(segment_name(base));
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         let got = file.read_at(&mut bytes, 0).doing("read", &path)?;
         match SegmentHeader::decode(&bytes[..got], log.id, base) {
-            Ok(header) if writable => {
-                // After the file was opened, so that it is at least what it was long then.
-                let opened_bytes = file.len().doing("look at", &path)?;
-                Ok(Self::of(file, path, header).writable(opened_bytes))
-            }
             Ok(header) => Ok(Self::of(file, path, header)),
             Err(InvalidSegment::Damaged) => {
                 Err(Error::Damaged { path, offset: 0, reason: "the segment's header does not hold" })
@@ -99,9 +130,14 @@ impl Segment {
         }
     }
 
-    /// Creates a segment with `frames` behind its header; all of it, and its name, is durable on return.
+    /// Creates a segment with `frames` behind its header; all of it, and its name, is durable on return. It never takes
+    /// the place of another.
     pub(crate) fn create(log: &LogDir, header: SegmentHeader, frames: &[u8]) -> Result<Self, Error> {
         let path = log.dir.join(segment_name(header.base));
+        if header.base > BASE_MAX {
+            let reason = "the segment would begin above every index that there is";
+            return Err(Error::Damaged { path, offset: 0, reason });
+        }
         let disk = &log.system.disk;
         let temporary = log.dir.join(format!(".{}.{}.tmp", segment_name(header.base), std::process::id()));
         let _ = disk.remove(&temporary);
@@ -109,7 +145,7 @@ impl Segment {
             let file = disk.create(&temporary)?;
             file.write_at(&[IoSlice::new(&header.encode()), IoSlice::new(frames)], 0)?;
             file.sync_data()?;
-            disk.rename(&temporary, &path)?;
+            disk.rename_new(&temporary, &path)?;
             disk.sync_dir(&log.dir)?;
             Ok(file)
         };
@@ -119,6 +155,38 @@ impl Segment {
             })
             .doing("create", &path)?;
         Ok(Self::of(file, path, header).writable(0))
+    }
+
+    /// The segment behind this one, and what it has to say of where this one ends.
+    pub(crate) fn follower(&self, log: &LogDir) -> Result<Option<(u64, Option<Bound>)>, Error> {
+        let Some(base) = list(log)?.into_iter().find(|&base| base > self.header.base) else {
+            return Ok(None);
+        };
+        Ok(Some((base, self.bound(log, base)?)))
+    }
+
+    /// Where this segment ends, as the one behind it, at `follower`, tells. Nothing is known once retention has taken
+    /// both.
+    pub(crate) fn bound(&self, log: &LogDir, follower: u64) -> Result<Option<Bound>, Error> {
+        let before = match Self::open(log, follower, false) {
+            Ok(next) => next.header.predecessor,
+            Err(Error::Damaged { .. } | Error::Foreign { .. }) => None,
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(said) = before.filter(|before| before.base == self.header.base) {
+            return Ok(Some(Bound { bytes: said.bytes, end: said.end, said: Some(said) }));
+        }
+        // Retention takes the oldest first: as long as this one is there, the one that could speak of it must be too.
+        if !log.system.disk.exists(&self.path) {
+            return Ok(None);
+        }
+        // A segment that was sealed ends where the next began. Another ended somewhere below its ceiling.
+        let next = before.map_or(follower, |before| before.base).min(follower);
+        let end = if (self.header.base..self.header.ceiling).contains(&next) { next } else { 0 };
+        let len = self.len()?.max(SEGMENT_HEADER_BYTES as u64);
+        let note = if self.ends_condemned().unwrap_or(false) { HEADER_BYTES as u64 } else { 0 };
+        Ok(Some(Bound { bytes: len - note, end, said: None }))
     }
 
     pub(crate) fn len(&self) -> Result<u64, Error> {
@@ -149,6 +217,9 @@ impl Segment {
         }
         if let Err(source) = self.file.sync_data() {
             *failed = true;
+            // At once, and whoever asked, a reader too: the next process that opens the file would be told nothing, and
+            // believe its own sync. Who may not write here leaves it to those who may.
+            let _ = disk.create(&self.mark());
             return Err(condemned(Some(source)));
         }
         // Another process may have been told of a failure that this one was not: the kernel reports it once per
@@ -185,7 +256,7 @@ pub(crate) fn next_header(
     SegmentHeader {
         log: log.id,
         base,
-        ceiling: base + RESERVE,
+        ceiling: base.saturating_add(RESERVE),
         created_us,
         shard_created_s: log.shard_created_s,
         predecessor,

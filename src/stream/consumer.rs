@@ -497,6 +497,19 @@ pub(super) fn places(path: &Path, state: &[u8]) -> Result<Vec<(ShardId, u64)>, E
     Ok(state.shards.iter().filter_map(place).collect())
 }
 
+/// The bytes of a state in a copy of its stream. Nobody reads there; and in one that is `new`, under a UUID of its own, no
+/// bookmark can be committed, so that none is waited for.
+pub(super) fn moved(path: &Path, bytes: Vec<u8>, new: bool) -> Result<Vec<u8>, Error> {
+    let before: ConsumerState = document::decode(KIND, VERSION, path, &bytes)?;
+    let mut state = before.clone();
+    state.workers.clear();
+    for shard in state.shards.values_mut() {
+        shard.owner = None;
+        shard.reserved.take_if(|_| new);
+    }
+    if state == before { Ok(bytes) } else { document::encode(KIND, VERSION, &state) }
+}
+
 /// The first places. A place applies to the shards that are there now; those that come into being later are children,
 /// and read from their start, or there would be a gap.
 fn begin(stream: &Stream, start: Start) -> Result<BTreeMap<u32, ShardState>, Error> {

@@ -2,17 +2,19 @@
 //!
 //! Each shard of the source is a named producer of the target: its name is made of the source's UUID and the shard, its
 //! place is the index in that shard. What a run stored is found again from the target itself (see
-//! [`super::producer::resume`]), so nothing is kept elsewhere, and a second run at the same time fences the first.
+//! [`super::producer::resume`]), so nothing is kept elsewhere, and a second run at the same time fences the first. A run
+//! that ends well leaves its place in the target, so that the next one knows that nothing is in doubt: it writes nothing
+//! where there is nothing new, and what retention took from the source counts as missing only if it was not stored.
 //! Parents are copied before their children, so records of one key keep their order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cursor::{Place, ShardCursor, Step};
 use super::error::{Between, Error, InShard, Side};
 use super::manifest::ShardInfo;
+use super::producer::resume::stored;
 use super::producer::{GROUP_DEFAULT, Producer};
 use super::{NewStream, Stream};
-use crate::log::copy::cut;
 use crate::log::{Damage, Fresh, Missed};
 use crate::record::ShardId;
 
@@ -38,6 +40,9 @@ pub enum Copying {
     Damage(ShardId, Damage),
 }
 
+/// Told what happens. An error ends the copy.
+pub type OnCopying<'a> = &'a mut dyn FnMut(Copying) -> std::io::Result<()>;
+
 /// The settings of a stream, for another one like it.
 pub fn like(source: &Stream) -> NewStream {
     let manifest = source.manifest();
@@ -53,39 +58,211 @@ pub fn like(source: &Stream) -> NewStream {
     }
 }
 
-/// Copies what the target does not have yet, up to where the source ends. `on` may end it with an error; what was
-/// stored until then stays, and the next run goes on behind it.
-pub fn copy(
-    source: &mut Stream,
-    target: &Stream,
-    on: &mut dyn FnMut(Copying) -> std::io::Result<()>,
-) -> Result<Copied, Between> {
-    if source.manifest().stream_id == target.manifest().stream_id {
-        return Err(Between::Source(Error::Invalid("source and target are one stream".to_owned())));
-    }
-    let (mut seen, mut done) = (BTreeSet::new(), BTreeSet::new());
-    let mut sum = Copied::default();
-    loop {
-        source.reload().of_source()?;
-        let manifest = source.manifest().clone();
-        for info in &manifest.shards {
-            // Parents have lower numbers, so within a pass they come first; one that was still open when it was read
-            // is read again before its children.
-            let waits = info
-                .parents
-                .iter()
-                .any(|&parent| manifest.shard(ShardId(parent)).is_some() && !done.contains(&parent));
-            if done.contains(&info.shard) || waits {
-                continue;
-            }
-            if shard(source, target, info, &mut sum, on)? {
-                done.insert(info.shard);
-            }
-            seen.insert(info.shard);
+/// Shards of the source whose producers a copy that goes on keeps at work between its rounds.
+const AT_WORK_MAX: usize = 16;
+
+/// A copy of one stream into another. What was stored stays, however it ends, and a later one goes on behind it.
+pub struct Copier<'a> {
+    source: &'a mut Stream,
+    target: &'a Stream,
+    /// Up to which index everything is stored, by the producer's name.
+    stored: BTreeMap<String, u64>,
+    /// Shards of the source that have been copied to their ends.
+    done: BTreeSet<u32>,
+    at_work: BTreeMap<u32, Work>,
+    sum: Copied,
+}
+
+/// A shard that is being copied.
+struct Work {
+    producer: Producer,
+    cursor: ShardCursor,
+}
+
+impl<'a> Copier<'a> {
+    /// A copy that has not begun. Where the target has everything nothing is written to it.
+    pub fn open(source: &'a mut Stream, target: &'a Stream) -> Result<Self, Between> {
+        if source.manifest().stream_id == target.manifest().stream_id {
+            return Err(Between::Source(Error::Invalid("source and target are one stream".to_owned())));
         }
-        source.reload().of_source()?;
-        if source.manifest().shards.iter().all(|info| seen.contains(&info.shard)) {
-            return Ok(sum);
+        let stored = stored(target).of_target()?;
+        let (done, at_work) = (BTreeSet::new(), BTreeMap::new());
+        Ok(Self { source, target, stored, done, at_work, sum: Copied::default() })
+    }
+
+    /// The stream that is copied, as of the last look.
+    pub fn source(&self) -> &Stream {
+        self.source
+    }
+
+    /// Copies what the target does not have yet, up to where the source ends. All of it is durable then. `on` may end it
+    /// with an error.
+    pub fn round(&mut self, on: OnCopying<'_>) -> Result<(), Between> {
+        let mut seen = BTreeSet::new();
+        loop {
+            self.source.reload().of_source()?;
+            let manifest = self.source.manifest().clone();
+            for info in &manifest.shards {
+                // Parents have lower numbers, so within a pass they come first; one that was still open when it was
+                // read is read again before its children.
+                let waits = info
+                    .parents
+                    .iter()
+                    .any(|&parent| manifest.shard(ShardId(parent)).is_some() && !self.done.contains(&parent));
+                if self.done.contains(&info.shard) || waits {
+                    continue;
+                }
+                if self.shard(info, on)? {
+                    self.done.insert(info.shard);
+                    self.leave(info.shard)?;
+                }
+                seen.insert(info.shard);
+            }
+            self.source.reload().of_source()?;
+            let known = |shard: &u32| self.done.contains(shard) || seen.contains(shard);
+            if self.source.manifest().shards.iter().all(|info| known(&info.shard)) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends it, and tells a later one how far this one has come.
+    pub fn finish(mut self) -> Result<Copied, Between> {
+        while let Some(&shard) = self.at_work.keys().next() {
+            self.leave(shard)?;
+        }
+        Ok(self.sum)
+    }
+
+    fn leave(&mut self, shard: u32) -> Result<(), Between> {
+        let Some(Work { mut producer, .. }) = self.at_work.remove(&shard) else { return Ok(()) };
+        let end = self.stored.get(&producer_name(self.source, ShardId(shard))).copied().unwrap_or(0);
+        producer.finish_at(end).of_target()
+    }
+
+    /// Copies one shard as far as it goes; whether it has ended there.
+    fn shard(&mut self, info: &ShardInfo, on: OnCopying<'_>) -> Result<bool, Between> {
+        let name = producer_name(self.source, info.id());
+        let stored = self.stored.get(&name).copied().unwrap_or(0);
+        // What is stored elsewhere must not be lost here: up to this index it is on the disk. Damage in front of it is
+        // passed as every reader passes it.
+        let end = ShardCursor::open(self.source, info, Place::End).and_then(|mut cursor| {
+            let end = cursor.next_index();
+            let over = matches!(cursor.step(&mut |_, _| ())?, Step::End(_));
+            if end > stored {
+                cursor.make_durable()?;
+            }
+            Ok((end, over))
+        });
+        let (end, over) = match end {
+            Err(error) => return self.expired(info, stored, error, on),
+            Ok(end) => end,
+        };
+        if end <= stored {
+            return Ok(over);
+        }
+        let mut work = match self.at_work.remove(&info.shard) {
+            Some(work) => work,
+            None => self.begin(info, &name)?,
+        };
+        let before = work.producer.written();
+        let passed = self.pass(info, &mut work, end, on);
+        let next = work.cursor.next_index();
+        let ended = match passed {
+            Err(Between::Source(error)) => self.expired(info, next, error, on)?,
+            other => other?,
+        };
+        work.producer.sync_now().of_target()?;
+        let after = work.producer.written();
+        self.sum.records += after.records - before.records;
+        self.sum.bytes += after.bytes - before.bytes;
+        self.sum.skipped += after.skipped - before.skipped;
+        // What was read beyond the end is read again.
+        if next > end {
+            work.cursor = ShardCursor::lazy(self.source, info, Place::Index(end));
+        }
+        self.stored.insert(name, next.min(end));
+        self.at_work.insert(info.shard, work);
+        if self.at_work.len() > AT_WORK_MAX {
+            self.leave(info.shard)?;
+        }
+        Ok(ended)
+    }
+
+    /// What a failure of a shard comes to: where the manifest has forgotten it, its records from `next` on are gone.
+    fn expired(&self, info: &ShardInfo, next: u64, error: Error, on: OnCopying<'_>) -> Result<bool, Between> {
+        let mut now = self.source.clone();
+        now.reload().of_source()?;
+        if now.manifest().shard(info.id()).is_some() {
+            return Err(Between::Source(error));
+        }
+        let end = info.closed.as_ref().map_or(next, |closed| closed.next_index);
+        if end > next {
+            let missed = Missed { from: next, to: end, repaired: false };
+            on(Copying::Missed(info.id(), missed)).map_err(|error| self.stopped(info, error))?;
+        }
+        Ok(true)
+    }
+
+    fn stopped(&self, info: &ShardInfo, source: std::io::Error) -> Between {
+        let path = self.source.path().join(info.id().to_string());
+        Between::Source(Error::Io { doing: "copy", path, source })
+    }
+
+    /// Takes over the producer of a shard, and goes to where it was.
+    fn begin(&self, info: &ShardInfo, name: &str) -> Result<Work, Between> {
+        let mut producer = Producer::open(self.target.clone(), GROUP_DEFAULT, false).of_target()?;
+        let resume = producer.claim(name).of_target()?;
+        // What has expired before any of it was copied was never to be copied. Later it is missing.
+        let horizon_us = self.source.manifest().horizon_us(self.source.system().clock.now_us());
+        let place = match horizon_us {
+            _ if !resume.is_fresh() => Place::Index(resume.begin.0),
+            Some(horizon_us) => Place::Time(horizon_us),
+            None => Place::Start,
+        };
+        Ok(Work { producer, cursor: ShardCursor::lazy(self.source, info, place) })
+    }
+
+    /// Passes on what stands before `end`; whether the shard has ended there.
+    fn pass(&self, info: &ShardInfo, work: &mut Work, end: u64, on: OnCopying<'_>) -> Result<bool, Between> {
+        let id = info.id();
+        let limit = self.target.manifest().record_bytes_max;
+        loop {
+            let mut outcome = Ok(());
+            let (mut records, mut bytes, mut beyond) = (0, 0, false);
+            let step = work.cursor.step(&mut |frame, skip| {
+                let first = frame.header.first;
+                if first >= end {
+                    beyond = true;
+                    return;
+                }
+                records = u64::from(frame.header.count) - skip as u64;
+                bytes = frame.header.frame_bytes();
+                outcome = frame.records().in_shard(id).of_source().and_then(|view| {
+                    let each = view.iter().zip(first..).skip(skip).map(|(record, index)| {
+                        let fresh = Fresh {
+                            payload: record.payload,
+                            key: record.key.map(str::as_bytes),
+                            explicit_hash: record.explicit_hash,
+                            timestamp_us: record.timestamp_us,
+                            attributes: record.attributes,
+                        };
+                        (index, fresh)
+                    });
+                    put(&mut work.producer, each, frame.header.end(), limit).of_target()
+                });
+            });
+            let step = step.of_source()?;
+            outcome?;
+            let told = match step {
+                Step::Frame(()) if beyond => return Ok(false),
+                Step::Frame(()) => Copying::Progress(records, bytes),
+                Step::Tail => return Ok(false),
+                Step::End(_) => return Ok(true),
+                Step::Damage(damage) => Copying::Damage(id, damage),
+                Step::Missed(missed) => Copying::Missed(id, missed),
+            };
+            on(told).map_err(|error| self.stopped(info, error))?;
         }
     }
 }
@@ -93,79 +270,6 @@ pub fn copy(
 /// The producer's name of a shard of the source.
 pub fn producer_name(source: &Stream, shard: ShardId) -> String {
     format!("copy-{}-{}", source.manifest().stream_id.simple(), shard.0)
-}
-
-/// Copies one shard as far as it goes; whether it has ended there.
-fn shard(
-    source: &Stream,
-    target: &Stream,
-    info: &ShardInfo,
-    sum: &mut Copied,
-    on: &mut dyn FnMut(Copying) -> std::io::Result<()>,
-) -> Result<bool, Between> {
-    let id = info.id();
-    let log = source.log_dir(info);
-    // What is stored elsewhere must not be lost here: up to this index it is on the disk.
-    let durable = match cut(&log, true) {
-        // It has expired.
-        Err(_) if !source.system().disk.exists(&log.dir) => return Ok(true),
-        other => other.in_shard(id).of_source()?,
-    };
-    let stopped = |error| {
-        Between::Source(Error::Io { doing: "copy", path: source.path().join(id.to_string()), source: error })
-    };
-    let mut producer = Producer::open(target.clone(), GROUP_DEFAULT, false).of_target()?;
-    let resume = producer.claim(&producer_name(source, id)).of_target()?;
-    let begin = resume.begin.0;
-    let place = match source.manifest().horizon_us(source.system().clock.now_us()) {
-        _ if begin > 0 => Place::Index(begin),
-        Some(horizon_us) => Place::Time(horizon_us),
-        None => Place::Start,
-    };
-    let mut cursor = ShardCursor::open(source, info, place).of_source()?;
-    let limit = target.manifest().record_bytes_max;
-    let ended = loop {
-        let mut outcome = Ok(());
-        let (mut records, mut bytes, mut beyond) = (0, 0, false);
-        let step = cursor.step(&mut |frame, skip| {
-            let first = frame.header.first;
-            if first >= durable.next {
-                beyond = true;
-                return;
-            }
-            records = u64::from(frame.header.count) - skip as u64;
-            bytes = frame.header.frame_bytes();
-            outcome = frame.records().in_shard(id).of_source().and_then(|view| {
-                let each = view.iter().zip(first..).skip(skip).map(|(record, index)| {
-                    let fresh = Fresh {
-                        payload: record.payload,
-                        key: record.key.map(str::as_bytes),
-                        explicit_hash: record.explicit_hash,
-                        timestamp_us: record.timestamp_us,
-                        attributes: record.attributes,
-                    };
-                    (index, fresh)
-                });
-                put(&mut producer, each, frame.header.end(), limit).of_target()
-            });
-        });
-        let step = step.of_source()?;
-        outcome?;
-        match step {
-            Step::Frame(()) if beyond => break false,
-            Step::Frame(()) => on(Copying::Progress(records, bytes)).map_err(stopped)?,
-            Step::Tail => break false,
-            Step::End(_) => break true,
-            Step::Damage(damage) => on(Copying::Damage(id, damage)).map_err(stopped)?,
-            Step::Missed(missed) => on(Copying::Missed(id, missed)).map_err(stopped)?,
-        }
-    };
-    producer.finish().of_target()?;
-    let written = producer.written();
-    sum.records += written.records;
-    sum.bytes += written.bytes;
-    sum.skipped += written.skipped;
-    Ok(ended)
 }
 
 /// Puts the records of one frame, each with its index.

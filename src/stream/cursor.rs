@@ -26,8 +26,6 @@ pub struct ShardCursor {
     reader: Reader,
     /// Records below this index were not asked for, though their frame holds some that were.
     from: u64,
-    /// Whether the reader's file was given back.
-    parked: bool,
     /// The place to go to before the first look: with a thousand shards most are not looked at for a while, or ever.
     ahead: Option<Place>,
 }
@@ -60,7 +58,7 @@ impl ShardCursor {
         let from = if let Place::Index(index) = place { index } else { 0 };
         let (shard_id, created_s) = (shard.id(), shard.created_s());
         let reader = Reader::new(stream.log_dir(shard));
-        Self { shard: shard_id, created_s, reader, from, parked: false, ahead: Some(place) }
+        Self { shard: shard_id, created_s, reader, from, ahead: Some(place) }
     }
 
     /// The shard.
@@ -110,8 +108,6 @@ impl ShardCursor {
         if self.reader.durable() >= self.reader.next_index() {
             return Ok(());
         }
-        // It is the open file that is synced.
-        self.wake()?;
         self.reader.make_durable().in_shard(self.shard)
     }
 
@@ -128,10 +124,9 @@ impl ShardCursor {
     /// Gives memory and the open file back while other cursors are read.
     pub fn park(&mut self) {
         self.reader.park();
-        self.parked = true;
     }
 
-    /// Opens the file again at the same place. What retention has removed meanwhile, the next step tells.
+    /// Goes to where the read begins, before the first look. (A reader that was parked comes back by itself.)
     fn wake(&mut self) -> Result<(), Error> {
         if let Some(place) = self.ahead {
             let sought = match place {
@@ -142,11 +137,6 @@ impl ShardCursor {
             };
             sought.in_shard(self.shard)?;
             self.ahead = None;
-            self.parked = false;
-        }
-        if std::mem::take(&mut self.parked) {
-            let next = self.reader.next_index();
-            self.reader.seek_index(next).in_shard(self.shard)?;
         }
         Ok(())
     }

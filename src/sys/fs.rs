@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, AtFlags, StatxFlags};
+use rustix::fs::{Advice, AtFlags, CWD, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
 use xxhash_rust::xxh3::Xxh3;
@@ -39,6 +39,17 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // A file system that cannot: one name more for a moment, and it is not one step any more.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                fs::hard_link(from, to)?;
+                fs::remove_file(from)
+            }
+            other => other.map_err(Into::into),
+        }
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -79,6 +90,10 @@ impl Disk for RealDisk {
 
     fn locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>> {
         Ok(Arc::new(FileLocks::open(path)?))
+    }
+
+    fn shared_locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>> {
+        Ok(Arc::new(FileLocks::open_to_share(path)?))
     }
 
     fn network_kind(&self, path: &Path) -> Option<&'static str> {

@@ -35,6 +35,11 @@ impl FileLocks {
         Ok(Self { file })
     }
 
+    /// Opens a table that is there, for shared locks: that takes no permission to write.
+    pub fn open_to_share(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)? })
+    }
+
     fn request(kind: libc::c_int, slot: u64) -> libc::flock {
         libc::flock {
             l_type: kind as libc::c_short,

@@ -46,6 +46,9 @@ pub trait Disk: Send + Sync {
     /// Gives the file another name, replacing what had that name, in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives the file another name, in one step; it is an error if that is taken.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Gives the file a second name; it is an error if that is taken.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
 
@@ -69,6 +72,11 @@ pub trait Disk: Send + Sync {
 
     /// Opens the lock table kept in `path`, creating the file where it is missing. Every call is an owner of its own.
     fn locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>>;
+
+    /// The same for who may only read: the file must be there, and locks are shared.
+    fn shared_locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>> {
+        self.locks(path)
+    }
 
     /// The name of the network file system that `path` is on, if it is on one (and the user has not allowed it).
     fn network_kind(&self, _path: &Path) -> Option<&'static str> {

@@ -261,6 +261,80 @@ fn errors_name_the_stream_that_failed() {
         .done()
         .expect_status(2)
         .expect_stderr_has(&of("a"));
-    wd.sh("kshard copy a b").done().expect_status(2).expect_stderr_has(&of("a"));
+    wd.sh("rm -r a/shardId-*; kshard copy a b").done().expect_status(2).expect_stderr_has(&of("a"));
     wd.sh("ls -A").expect_stdout("a\nb\n");
+}
+
+fn files_bytes(wd: &Workdir, name: &str) -> u64 {
+    let size = wd.sh(&format!("cat {name}/shardId-*/*.seg | wc -c")).ok();
+    String::from_utf8_lossy(&size.stdout).trim().parse().expect("a number")
+}
+
+/// Each run claimed each shard's name in each shard of the target, though nothing was new: a copy from a crontab filled
+/// the disk.
+#[test]
+fn a_copy_of_nothing_new_writes_nothing() {
+    let wd = Workdir::new();
+    stream(&wd, "s");
+    wd.sh("kshard create -q t --shards 3; kshard copy -q s t").ok();
+    let before = files_bytes(&wd, "t");
+    for _ in 0..3 {
+        wd.sh("kshard copy s t").ok().expect_stderr_has("copied 0 records");
+    }
+    assert_eq!(files_bytes(&wd, "t"), before);
+    wd.sh("echo more | kput -q s; kshard copy s t").ok().expect_stderr_has("copied 1 records");
+    well(&wd, "t");
+}
+
+/// What retention took from a source before it was copied was passed over in silence; what it took afterwards was told
+/// of as lost.
+#[test]
+fn a_copy_tells_of_what_was_gone_and_of_nothing_else() {
+    let wd = Workdir::new();
+    wd.sh("kshard create -q s --segment-size 8KiB --retention forever").ok();
+    let put = "for i in 1 2 3 4; do seq 500 | sed 's/$/ some words to make it long/' | kput -q s; done";
+    let trim = "kshard retention s --bytes 16KiB; kshard trim s; kshard retention s --bytes none";
+    wd.sh(put).ok();
+    wd.sh("kshard copy s t").ok().expect_stderr_has("copied 2 000 records");
+    // All of it is stored: nothing is missing.
+    wd.sh(trim).ok();
+    let done = wd.sh("kshard copy s t; echo one more | kput -q s; kshard copy s t").ok();
+    assert!(!done.stderr.contains("gone"), "{}", done.stderr);
+    done.expect_stderr_has("copied 1 records");
+    // And these were not.
+    wd.sh(put).ok();
+    wd.sh(trim).ok();
+    let done = wd.sh("kshard copy s t").done();
+    done.expect_status(1).expect_stderr_has("records were gone before they were copied");
+    well(&wd, "t");
+}
+
+#[test]
+fn a_copy_follows() {
+    let wd = Workdir::new();
+    wd.sh("kshard create -q s --shards 2; kshard create -q t --shards 3").ok();
+    for (signal, status) in [("TERM", 143), ("INT", 130)] {
+        let lines = |name: &str| wd.run("kget").args([name, "-q"]).ok().lines().len();
+        let before = lines("s");
+        let copy = wd.run("kshard").args(["copy", "-f", "s", "t"]).spawn();
+        for round in 1..=3 {
+            wd.sh("seq 100 | kput -q s").ok();
+            if round == 2 {
+                wd.sh("kshard scale s 3; kshard scale s 2; kshard scale t 2; kshard scale t 3").ok();
+            }
+            let since = Instant::now();
+            while lines("t") < before + round * 100 {
+                assert!(since.elapsed() < Duration::from_secs(20), "{} of {}", lines("t"), lines("s"));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        copy.signal(signal);
+        let done = copy.wait();
+        assert_eq!(done.status, status, "{}", done.text());
+        done.expect_stderr_has("copied 300 records");
+        let bytes = files_bytes(&wd, "t");
+        wd.sh("kshard copy s t").ok().expect_stderr_has("copied 0 records");
+        assert_eq!(files_bytes(&wd, "t"), bytes);
+    }
+    well(&wd, "t");
 }

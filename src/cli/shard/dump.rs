@@ -15,7 +15,7 @@ use crate::stream::transport::dump;
 /// Write a whole stream to standard output, for `kshard load`
 ///
 /// Records with their sequence numbers and times, shards with their lineage, settings, tags, producers' and consumers'
-/// places. Writers may run meanwhile. All of it is verified on its way.
+/// places, all as they are at one moment. Writers may run meanwhile. All of it is verified on its way.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -127,6 +127,9 @@ pub(super) const OF: &[(&str, &[Example])] = &[
     ("load", &[example("Out of a file", "zstd -dc clicks.dump.zst | kshard load clicks")]),
     (
         "copy",
-        &[example("All records, and each time it is run what is new", "kshard copy clicks clicks-copy")],
+        &[
+            example("All records, and each time it is run what is new", "kshard copy clicks clicks-copy"),
+            example("Keep a stream on another disk as well", "kshard copy -f clicks /mnt/other/clicks"),
+        ],
     ),
 ];

@@ -57,7 +57,7 @@ const EXIT_STATUS: Section = Section {
             "1",
             "Finished, and something is not as it should be: check found damage, repair left some, doctor found a \
              failure, consumers found a record that has waited for longer than --max-lag or a consumer that cannot be \
-             read, copy left damaged records out.",
+             read, records were damaged or gone before copy came to them.",
         ),
         ("2", "Failed, or called wrongly. One line on standard error says why."),
         ("129, 130, 143", "Ended by SIGHUP, SIGINT or SIGTERM, after the batch in hand was finished."),
@@ -122,8 +122,10 @@ const COPIES: Section = Section {
         Block::Items(&[
             (
                 "snapshot",
-                "the directory, consistent while writers run: per shard a prefix, parents whole where children are, \
-                 consumers' places never behind the records. Sealed segments are hard links where that can be. It has \
+                "the directory as it was at one moment, while writers run: all shards of that moment, parents whole where \
+                 children are, consumers' places never behind the records, so that a named producer or consumer goes on \
+                 in the copy where it was. Writers wait for as long as it takes to look where each open shard ends. Closed \
+                 shards that expire before they are copied are left out. Sealed segments are hard links where that can be. It has \
                  the UUID of its source: put it in the source's place, or read it; with --as-new it is a stream of its \
                  own.",
             ),
@@ -136,20 +138,22 @@ const COPIES: Section = Section {
                 "copy",
                 "records, into a stream with other shards perhaps. They get new sequence numbers and arrival times \
                  there. Each is stored once, whatever was killed; each shard of the source is a named producer of the \
-                 target.",
+                 target. With -f it goes on, for a stream that is kept in two places.",
             ),
         ]),
         Block::Text(
             "The dump is lines of JSON, each followed by as many bytes as it says. The first is \
              {\"kpipe\":\"dump\",\"version\":1}. Then parts: {\"part\":\"manifest\",\"bytes\":N}, once; \
-             {\"part\":\"segment\",\"shard\":S,\"base\":B,\"bytes\":N}, shard by shard, ascending; \
+             {\"part\":\"segment\",\"shard\":S,\"base\":B,\"bytes\":N}, shard by shard, ascending, or \
+             {\"part\":\"gone\",\"shard\":S} for a closed shard that expired meanwhile; \
              {\"part\":\"consumer\",\"name\":NAME,\"bytes\":N}; last {\"part\":\"end\",\"parts\":P,\"crc32c\":C} \
              with the number of parts before it and the CRC-32C of all bytes before it. Manifest and segments are as \
              in kstream(5). What lies in rejects/ is not copied.",
         ),
         Block::Text(
             "A stream copied with cp -r while writers run can hold half a frame, or a segment without what its \
-             follower knows of it: check tells.",
+             follower knows of it: check tells. Its shards are of different moments, which nothing tells: a named \
+             producer that goes on in it may pass over records that it does not hold.",
         ),
     ],
 };

@@ -8,7 +8,7 @@ use crate::cli::args::{CommonArgs, StreamArg};
 use crate::cli::{Outcome, signal, stream_name};
 use crate::stream::transport::snapshot;
 
-/// Copy a stream, consistent, while writers run
+/// Copy a stream as it is at one moment, while writers run
 ///
 /// Sealed segments are linked where DEST is on the same file system, the rest is copied up to the last whole frame.
 /// The copy has the stream's UUID: it is a backup, to be read or to be put in the place of what was lost. One that

@@ -43,6 +43,10 @@ impl Column {
     pub const KNOWN: u16 = 0x17f;
 }
 
+/// A frame holds no more attributes than this, in all its records: far above what fits into one that a producer closes
+/// at 8 MiB, and few enough that a small frame which unpacks to nothing else does not fill the memory.
+const ATTRIBUTES_MAX: usize = 2 << 20;
+
 /// One record on its way into a batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fresh<'a> {
@@ -372,7 +376,8 @@ pub struct BatchView<'a> {
     keys: &'a str,
     hashes: (&'a [u8], &'a [u8]),
     timestamps: (&'a [u8], &'a [u8]),
-    attributes: Vec<Vec<Attribute>>,
+    /// Of each record how many attributes it has, and of all records these one behind the other.
+    attributes: (&'a [u8], Vec<Attribute>),
     payloads: &'a [u8],
 }
 
@@ -397,7 +402,7 @@ impl<'a> BatchView<'a> {
             keys: "",
             hashes: (&[], &[]),
             timestamps: (&[], &[]),
-            attributes: Vec::new(),
+            attributes: (&[], Vec::new()),
             payloads,
         };
         if columns & Column::KEYS != 0 {
@@ -413,14 +418,16 @@ impl<'a> BatchView<'a> {
             view.timestamps = optional(&mut fields, count, 8)?;
         }
         if columns & Column::ATTRIBUTES != 0 {
+            view.attributes.0 = fields.0;
             for _ in 0..count {
-                let mut list = Vec::new();
                 for _ in 0..fields.u16()? {
+                    if view.attributes.1.len() == ATTRIBUTES_MAX {
+                        return None;
+                    }
                     let name = fields.text()?.to_owned();
                     let len = fields.u32()? as usize;
-                    list.push(Attribute { name, value: fields.bytes(len)?.to_vec() });
+                    view.attributes.1.push(Attribute { name, value: fields.bytes(len)?.to_vec() });
                 }
-                view.attributes.push(list);
             }
         }
         let joint = u64::from(columns & Column::JOINED != 0);
@@ -440,7 +447,8 @@ impl<'a> BatchView<'a> {
 
     /// The records in order.
     pub fn iter(&self) -> Records<'_, 'a> {
-        Records { view: self, at: 0, payload_at: 0, key_at: 0, hash_at: 0, timestamp_at: 0 }
+        let attributes = (self.attributes.0, &self.attributes.1[..]);
+        Records { view: self, at: 0, payload_at: 0, key_at: 0, hash_at: 0, timestamp_at: 0, attributes }
     }
 
     fn length(&self, i: usize) -> u32 {
@@ -482,6 +490,8 @@ pub struct Records<'v, 'a> {
     key_at: usize,
     hash_at: usize,
     timestamp_at: usize,
+    /// What is left of the view's.
+    attributes: (&'a [u8], &'v [Attribute]),
 }
 
 /// One record as it lies in its frame.
@@ -522,13 +532,26 @@ impl<'v, 'a> Iterator for Records<'v, 'a> {
             take(view.hashes, i, &mut self.hash_at, 16).and_then(|bytes| Fields(bytes).u128()).map(HashKey);
         let timestamp_us =
             take(view.timestamps, i, &mut self.timestamp_at, 8).and_then(|bytes| Fields(bytes).i64());
-        let attributes = view.attributes.get(i).map_or(&[][..], Vec::as_slice);
+        let attributes = self.take_attributes();
         Some(Stored { payload, key, explicit_hash, timestamp_us, attributes })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = self.view.count - self.at;
         (left, Some(left))
+    }
+}
+
+impl<'v> Records<'v, '_> {
+    /// The attributes of the next record.
+    fn take_attributes(&mut self) -> &'v [Attribute] {
+        let mut fields = Fields(self.attributes.0);
+        // There are none left, or it has no such column.
+        let count = usize::from(fields.u16().unwrap_or(0)).min(self.attributes.1.len());
+        let (mine, rest) = self.attributes.1.split_at(count);
+        let bytes: usize = mine.iter().map(|a| 2 + a.name.len() + 4 + a.value.len()).sum();
+        self.attributes = (fields.0.get(bytes..).unwrap_or(&[]), rest);
+        mine
     }
 }
 
@@ -625,6 +648,31 @@ mod tests {
                 prop_assert_eq!(view.iter().count(), count as usize);
             }
         }
+    }
+
+    /// A frame of a few kilobytes once unpacked to 30 million records, each with a list of attributes of its own in
+    /// memory, and each of them empty. As many attributes as fit are refused.
+    #[test]
+    fn a_bomb_of_attributes_takes_no_memory() {
+        let count = 1 << 20;
+        let header = |body: &[u8], count| FrameHeader {
+            columns: Column::ATTRIBUTES | 3,
+            count,
+            payload_offset: body.len() as u32,
+            body_bytes: body.len() as u32,
+            ..FrameHeader::of(Kind::Records, 0, 0, 0)
+        };
+        let body = vec![0; 4 + 2 * count];
+        let view = BatchView::parse(&header(&body, count as u32), &body).unwrap();
+        assert_eq!(view.attributes.1.capacity(), 0);
+        assert_eq!(view.iter().filter(|record| record.attributes.is_empty()).count(), count);
+        let records = ATTRIBUTES_MAX / usize::from(u16::MAX) + 1;
+        let mut body = vec![0; 4];
+        for _ in 0..records {
+            body.put_u16(u16::MAX);
+            body.resize(body.len() + 6 * usize::from(u16::MAX), 0);
+        }
+        assert!(BatchView::parse(&header(&body, records as u32), &body).is_none());
     }
 
     #[test]

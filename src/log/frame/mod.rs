@@ -312,6 +312,7 @@ impl FrameHeader {
             && header.body_bytes as usize <= FRAME_BYTES_MAX
             && u32::from(header.provenance_bytes) <= header.stored_bytes
             && header.payload_offset <= header.body_bytes
+            && (header.codec != Codec::None || header.body_bytes as usize == header.stored_body_bytes())
             // Each record has at least a length of its own or shares one; no frame of ours holds this many empty ones.
             // A gap counts what is not there.
             && (header.count as usize <= FRAME_BYTES_MAX || header.kind == Kind::Gap)

@@ -20,6 +20,10 @@
 //!     97   27  0
 //!    124    4  CRC-32C over the segment's identity (as in frames) and bytes 0..124
 //! ```
+//!
+//! Magic, shard number, stream UUID, base and checksum have their places and their meaning in every layout version, and
+//! the checksum covers bytes 0..124 in all of them: only a header whose checksum holds is believed when it says that it
+//! is newer. Else one flipped bit would stop every program.
 
 use super::bytes::{Block, Fields, Put};
 use super::{Identity, LogId};
@@ -85,6 +89,15 @@ pub enum InvalidSegment {
     Newer,
 }
 
+/// A header as it lies there, believed or not.
+struct Raw {
+    header: SegmentHeader,
+    version: u16,
+    required: u32,
+    fate: u8,
+    sum: u32,
+}
+
 impl SegmentHeader {
     /// The identity that goes under every checksum in the segment.
     pub fn identity(&self) -> Identity {
@@ -122,27 +135,27 @@ impl SegmentHeader {
         if bytes[..8] != MAGIC {
             return Err(InvalidSegment::Damaged);
         }
-        let (header, version, required, sum) = Self::fields(&bytes[8..]).ok_or(InvalidSegment::Damaged)?;
+        let Raw { header, version, required, fate, sum } =
+            Self::fields(&bytes[8..]).ok_or(InvalidSegment::Damaged)?;
         if header.identity().checksum(&bytes[..CHECKED_BYTES]) != sum {
-            // A later version may checksum differently; then it is not for this program to call it damaged.
-            return Err(if version > VERSION { InvalidSegment::Newer } else { InvalidSegment::Damaged });
-        }
-        if version != VERSION || required & !REQUIRED_KNOWN != 0 {
-            return Err(InvalidSegment::Newer);
+            return Err(InvalidSegment::Damaged);
         }
         if header.log != log || header.base != base {
             return Err(InvalidSegment::Foreign);
+        }
+        if version != VERSION || required & !REQUIRED_KNOWN != 0 || fate > Fate::Condemned as u8 {
+            return Err(InvalidSegment::Newer);
         }
         Ok(header)
     }
 
     /// Reads the head of whatever segment this is, if it holds: for when nobody can say any more what it should be.
     pub fn identify(bytes: &[u8]) -> Option<Self> {
-        let (header, ..) = Self::fields(bytes.get(8..SEGMENT_HEADER_BYTES)?)?;
+        let Raw { header, .. } = Self::fields(bytes.get(8..SEGMENT_HEADER_BYTES)?)?;
         Self::decode(bytes, header.log, header.base).ok()
     }
 
-    fn fields(bytes: &[u8]) -> Option<(Self, u16, u32, u32)> {
+    fn fields(bytes: &[u8]) -> Option<Raw> {
         let mut fields = Fields(bytes);
         let (version, _length, _compatible, required) =
             (fields.u16()?, fields.u16()?, fields.u32()?, fields.u32()?);
@@ -151,12 +164,12 @@ impl SegmentHeader {
         let (base, ceiling, created_us, shard_created_s) =
             (fields.u64()?, fields.u64()?, fields.i64()?, fields.u64()?);
         let (before, bytes, end) = (fields.u64()?, fields.u64()?, fields.u64()?);
-        let fate = match fields.u8()? {
-            0 => None,
+        let fate = fields.u8()?;
+        let known = match fate {
             1 => Some(Fate::Sealed),
             2 => Some(Fate::Recovered),
             3 => Some(Fate::Condemned),
-            _ => return None,
+            _ => None,
         };
         fields.bytes(27)?;
         let sum = fields.u32()?;
@@ -166,9 +179,9 @@ impl SegmentHeader {
             ceiling,
             created_us,
             shard_created_s,
-            predecessor: fate.map(|fate| Predecessor { base: before, bytes, end, fate }),
+            predecessor: known.map(|fate| Predecessor { base: before, bytes, end, fate }),
         };
-        Some((header, version, required, sum))
+        Some(Raw { header, version, required, fate, sum })
     }
 }
 
@@ -196,7 +209,31 @@ mod tests {
         for at in 0..SEGMENT_HEADER_BYTES {
             let mut bad = bytes;
             bad[at] ^= 0x10;
-            assert!(SegmentHeader::decode(&bad, log, 77).is_err(), "byte {at}");
+            assert_eq!(SegmentHeader::decode(&bad, log, 77), Err(InvalidSegment::Damaged), "byte {at}");
+        }
+    }
+
+    /// A flipped bit in the version was once taken for a later program's word, and nothing could be done with the log any
+    /// more. What a later program wrote has a checksum that holds.
+    #[test]
+    fn only_a_header_that_holds_is_newer() {
+        let log = LogId { stream: [9; 16], shard: 2 };
+        let header = SegmentHeader {
+            log,
+            base: 0,
+            ceiling: 1 << 32,
+            created_us: 5,
+            shard_created_s: 6,
+            predecessor: None,
+        };
+        // The version, a required feature, a way to end.
+        for (at, value) in [(8, 2), (16, 1), (96, 4)] {
+            let mut bytes = header.encode();
+            bytes[at] = value;
+            assert_eq!(SegmentHeader::decode(&bytes, log, 0), Err(InvalidSegment::Damaged));
+            let sum = header.identity().checksum(&bytes[..CHECKED_BYTES]);
+            bytes[CHECKED_BYTES..].copy_from_slice(&sum.to_le_bytes());
+            assert_eq!(SegmentHeader::decode(&bytes, log, 0), Err(InvalidSegment::Newer));
         }
     }
 }

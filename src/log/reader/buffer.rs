@@ -2,7 +2,7 @@
 
 use super::super::Codec;
 use super::super::error::{Doing, Error};
-use super::super::frame::{FrameHeader, HEADER_BYTES, columns, crc32c};
+use super::super::frame::{BatchView, EndOfShard, FrameHeader, HEADER_BYTES, Kind, columns, crc32c};
 use super::{FrameRef, Reader};
 
 /// How much is read at once: a frame of usual size with the next frame's header, small enough to stay in the
@@ -52,24 +52,32 @@ impl Reader {
         &self.buffer[start..start + header.stored_bytes as usize]
     }
 
-    pub(super) fn frame(&mut self, header: FrameHeader, offset: u64) -> Result<FrameRef<'_>, Error> {
+    /// Whether the body at the reader's place, which holds, is what its header says. A body that is compressed is in the
+    /// scratch buffer afterwards.
+    pub(super) fn makes_sense(&mut self, header: &FrameHeader) -> bool {
+        let start = (self.offset - self.buffer_at) as usize + HEADER_BYTES;
+        let stored = &self.buffer[start..start + header.stored_bytes as usize];
+        if header.kind == Kind::End {
+            return EndOfShard::decode(stored).is_some();
+        }
+        let Some(body) = stored.get(usize::from(header.provenance_bytes)..) else { return false };
+        let body = if header.codec == Codec::None {
+            body
+        } else if columns::decompress(header, body, &mut self.scratch) {
+            &self.scratch
+        } else {
+            return false;
+        };
+        BatchView::parse(header, body).is_some()
+    }
+
+    /// The frame of records at `offset`, which makes sense.
+    pub(super) fn frame(&self, header: FrameHeader, offset: u64) -> Result<FrameRef<'_>, Error> {
         let start = (offset - self.buffer_at) as usize + HEADER_BYTES;
         let split = start + usize::from(header.provenance_bytes);
         let end = start + header.stored_bytes as usize;
         let Some(segment) = &self.segment else { return Err(self.empty()) };
-        let stored = &self.buffer[split..end];
-        let body = if header.codec == Codec::None {
-            stored
-        } else {
-            if !columns::decompress(&header, stored, &mut self.scratch) {
-                return Err(Error::Damaged {
-                    path: segment.path.clone(),
-                    offset,
-                    reason: "a frame's body cannot be decompressed",
-                });
-            }
-            &self.scratch
-        };
+        let body = if header.codec == Codec::None { &self.buffer[split..end] } else { &self.scratch[..] };
         Ok(FrameRef {
             header,
             body,

@@ -1,7 +1,6 @@
 //! Making what was read durable, before anybody acts upon it.
 
 use super::super::error::Error;
-use super::super::frame::Fate;
 use super::super::segment::Segment;
 use super::Reader;
 
@@ -22,7 +21,7 @@ impl Reader {
             if self.reopen()?.is_some() {
                 (self.offset, self.next) = (offset, next);
                 self.segment = None;
-                return Ok(());
+                return self.check_given_up();
             }
         }
         if self.is_followed()? {
@@ -43,14 +42,19 @@ impl Reader {
         Ok(())
     }
 
+    fn check_given_up(&self) -> Result<(), Error> {
+        match &self.given_up {
+            Some((_, path)) => Err(Error::Condemned { path: path.clone(), source: None }),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the next segment says that all that was read of this one is durable: it was, before that one began.
     pub(super) fn is_followed(&mut self) -> Result<bool, Error> {
-        if let Some((_, path)) = &self.given_up {
-            return Err(Error::Condemned { path: path.clone(), source: None });
-        }
-        if let Some((_, Some(before))) = self.successor()? {
-            self.durable = self.durable.max(before.end);
-            if before.fate != Fate::Sealed && self.next > before.end {
+        self.check_given_up()?;
+        if let Some((_, Some(bound))) = self.successor()? {
+            self.durable = self.durable.max(bound.said.map_or(0, |said| said.end));
+            if bound.gave_up_from().is_some_and(|end| self.next > end) {
                 return Err(Error::Condemned { path: self.path(), source: None });
             }
         }

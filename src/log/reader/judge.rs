@@ -1,8 +1,8 @@
 //! What stands at the reader's place: a frame, the tail, the segment's end, or damage?
 
 use super::super::error::Error;
-use super::super::frame::{Fate, FrameHeader, HEADER_BYTES, Invalid, Kind, Predecessor};
-use super::super::segment::{Segment, Walk, list};
+use super::super::frame::{FrameHeader, HEADER_BYTES, Invalid, Kind};
+use super::super::segment::{Bound, Walk};
 use super::{Damage, Reader};
 
 /// What stands at a place.
@@ -23,8 +23,11 @@ impl Reader {
         loop {
             let head = self.head()?;
             let Head::Frame(header, crc) = head else { return Ok(head) };
-            if !matches!(header.kind, Kind::Records | Kind::End) || self.has_body(&header, crc)? {
+            if !matches!(header.kind, Kind::Records | Kind::End) {
                 return Ok(head);
+            }
+            if self.has_body(&header, crc)? {
+                return Ok(if self.makes_sense(&header) { head } else { self.nonsense(&header)? });
             }
             let judged = self.judge_body(&header, crc)?;
             // Else it holds by now.
@@ -32,6 +35,20 @@ impl Reader {
                 return Ok(judged);
             }
         }
+    }
+
+    /// Checksums hold and the body is not what its header says: it was written like that, so it is damage at the tail
+    /// too, and will not get better.
+    fn nonsense(&self, header: &FrameHeader) -> Result<Head, Error> {
+        let Some(segment) = &self.segment else { return Err(self.empty()) };
+        Ok(Head::Damage(Damage {
+            path: segment.path.clone(),
+            offset: self.offset,
+            until: self.offset + header.frame_bytes(),
+            first: header.first,
+            next: header.end(),
+            reason: "a frame's body is not what its header says",
+        }))
     }
 
     /// What stands at the reader's place.
@@ -70,29 +87,16 @@ impl Reader {
         }
     }
 
-    /// The next segment, if there is one, and what it says of this one.
-    pub(super) fn successor(&self) -> Result<Option<(u64, Option<Predecessor>)>, Error> {
-        let Some(mine) = self.segment.as_ref().map(|segment| segment.header.base) else { return Ok(None) };
-        let Some(base) = list(&self.log)?.into_iter().find(|&base| base > mine) else { return Ok(None) };
-        match Segment::open_any(&self.log, base) {
-            Ok((next, None)) => Ok(Some((base, next.header.predecessor.filter(|p| p.base == mine)))),
-            Ok((_, Some(_))) => {
-                // It cannot say where this one ends. So all of it counts.
-                let bytes = self.segment.as_ref().map_or(Ok(0), Segment::len)?;
-                Ok(Some((base, Some(Predecessor { base: mine, bytes, end: 0, fate: Fate::Sealed }))))
-            }
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(Some((base, None)))
-            }
-            Err(error) => Err(error),
-        }
+    /// The next segment, if there is one, and where this one ends.
+    pub(super) fn successor(&self) -> Result<Option<(u64, Option<Bound>)>, Error> {
+        self.segment.as_ref().map_or(Ok(None), |segment| segment.follower(&self.log))
     }
 
     /// Nothing valid stands at the reader's place: the tail, the end of what counts, or damage? A search for what is
     /// valid behind it begins at `from`.
     pub(super) fn judge(
         &mut self,
-        successor: Option<(u64, Option<Predecessor>)>,
+        successor: Option<(u64, Option<Bound>)>,
         from: u64,
         reason: &'static str,
     ) -> Result<Head, Error> {
@@ -103,20 +107,26 @@ impl Reader {
             Head::Damage(Damage { path, offset, until, first, next, reason })
         };
         match successor {
-            Some((base, Some(before))) if self.offset >= before.bytes => {
-                if before.fate != Fate::Sealed && self.next > before.end {
-                    self.given_up.get_or_insert((before.end, segment.path.clone()));
+            Some((_, Some(bound)))
+                if bound.said.is_none() && self.offset >= bound.bytes && self.next < bound.end =>
+            {
+                // Cut short, and there is nobody to say by how much: by a frame at least.
+                Ok(damage(self.offset + HEADER_BYTES as u64, bound.end))
+            }
+            Some((base, Some(bound))) if self.offset >= bound.bytes => {
+                if let Some(end) = bound.gave_up_from().filter(|&end| self.next > end) {
+                    self.given_up.get_or_insert((end, segment.path.clone()));
                 }
-                self.next = self.next.max(before.end);
+                self.next = self.next.max(bound.end);
                 Ok(Head::Over(base))
             }
-            Some((_, Some(before))) => {
-                let found = Walk::new(segment, before.bytes.min(len)).resync(from, self.next)?;
-                Ok(found.map_or(damage(before.bytes, before.end.max(self.next)), |(at, header)| {
+            Some((_, Some(bound))) => {
+                let found = Walk::new(segment, bound.bytes.min(len)).resync(from, self.next)?;
+                Ok(found.map_or(damage(bound.bytes, bound.end.max(self.next)), |(at, header)| {
                     damage(at, header.first)
                 }))
             }
-            // What follows says nothing of this segment, because the one between has gone: so has the reader's place.
+            // Retention has taken both while this one was read: where it ends nobody says any more.
             Some((base, None)) => Ok(Head::Over(base)),
             None if self.looked == Some((self.offset, len)) => Ok(Head::Wait),
             None => {
@@ -154,7 +164,7 @@ impl Reader {
         let Some(segment) = &self.segment else { return Err(self.empty()) };
         let until = self.offset + header.frame_bytes();
         let counts = match successor {
-            Some((_, Some(before))) => before.bytes >= until,
+            Some((_, Some(bound))) => bound.bytes >= until,
             _ => {
                 segment.len()? >= until
                     && self.durable.max(header.durable) >= header.end()

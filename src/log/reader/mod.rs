@@ -118,7 +118,7 @@ impl<'a> FrameRef<'a> {
     /// The payloads as they lie, if each is followed by the one byte `joint`.
     pub fn joined(&self, joint: u8) -> Option<&'a [u8]> {
         let joined = self.header.columns & columns::Column::JOINED != 0 && self.header.joint == joint;
-        joined.then(|| &self.body[self.header.payload_offset as usize..])
+        self.body.get(self.header.payload_offset as usize..).filter(|_| joined)
     }
 
     /// The file that the frame was read from, and where in it the payloads begin, if they lie there as they are. What
@@ -226,7 +226,10 @@ impl Reader {
     /// The arrival time of the next frame of records, without reading its body; `None` where there is none yet, or
     /// where the next read has something else to tell first.
     pub fn peek_arrival(&mut self) -> Result<Option<i64>, Error> {
-        if self.segment.is_none() || self.passed.is_some() {
+        if self.segment.is_none() && self.passed.is_none() {
+            self.passed = self.reopen()?;
+        }
+        if self.passed.is_some() {
             return Ok(None);
         }
         loop {

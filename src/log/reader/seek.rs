@@ -2,7 +2,7 @@
 
 use super::super::error::Error;
 use super::super::frame::segment::SEGMENT_HEADER_BYTES;
-use super::super::frame::{FrameHeader, IndexEntry, Kind, Predecessor};
+use super::super::frame::{Fate, FrameHeader, IndexEntry, Kind, Predecessor};
 use super::super::index::IndexReader;
 use super::super::segment::{At, Segment, Walk, list, segment_name};
 use super::judge::Head;
@@ -86,7 +86,7 @@ impl Reader {
         self.filled = 0;
         self.looked = None;
         self.segment = Some(segment);
-        self.limit = self.successor()?.and_then(|(_, before)| before).map(|before| before.bytes);
+        self.limit = self.successor()?.and_then(|(_, bound)| bound).map(|bound| bound.bytes);
         Ok(())
     }
 
@@ -163,21 +163,36 @@ impl Reader {
         }
     }
 
-    /// Opens the segment that holds the reader's place again, or the first that is left.
+    /// Opens the segment that holds the reader's place again, or the first that is left. What of the records that were
+    /// read has been given up meanwhile is noted: going to the place walks past them, into what came instead.
     pub(super) fn reopen(&mut self) -> Result<Option<Lost>, Error> {
         let (next, offset, durable) = (self.next, self.offset, self.durable);
         if offset == 0 {
             self.seek_start()?;
             return Ok(None);
         }
-        let given_up = self.given_up.clone();
+        let mut given_up = self.given_up.clone();
         let bases = list(&self.log)?;
         let at = bases.partition_point(|&base| base <= next).saturating_sub(1);
         let Some(&base) = bases.get(at) else { return Err(self.empty()) };
         if base > next {
             let base = self.enter_from(base)?;
             let before = self.segment.as_ref().and_then(|segment| segment.header.predecessor);
+            // It may have been the one that was read.
+            let end = before.filter(|before| before.base <= next && before.fate != Fate::Sealed);
+            if let Some(before) = end.filter(|before| next > before.end) {
+                let path = self.log.dir.join(segment_name(before.base));
+                self.given_up.get_or_insert((before.end, path));
+            }
             return self.lost(next, before, base);
+        }
+        // One that retention takes right now is told of below.
+        let bound = match Segment::open_any(&self.log, base) {
+            Ok((segment, _)) => segment.follower(&self.log)?.and_then(|(_, bound)| bound),
+            Err(_) => None,
+        };
+        if let Some(end) = bound.and_then(|bound| bound.gave_up_from()).filter(|&end| next > end) {
+            given_up.get_or_insert((end, self.log.dir.join(segment_name(base))));
         }
         self.seek_index(next)?;
         self.durable = self.durable.max(durable);

@@ -1,32 +1,11 @@
 //! Bytes that change on the disk: what is lost is named, and nothing else is.
 
+use super::super::copy::reach;
 use super::super::frame::segment::SEGMENT_HEADER_BYTES;
-use super::super::frame::{FrameHeader, HEADER_BYTES, Identity, Kind, crc32c};
+use super::super::frame::{HEADER_BYTES, Kind, crc32c};
+use super::super::verify::{Depth, Event, Flaw, verify};
+use super::lying::{Lying, flip, frames};
 use super::*;
-
-/// A frame as it lies in its segment.
-#[derive(Debug, Clone)]
-struct Lying {
-    path: PathBuf,
-    base: u64,
-    bytes: std::ops::Range<usize>,
-    header: FrameHeader,
-}
-
-/// The frames of a segment.
-fn frames(machine: &Machine, base: u64) -> Vec<Lying> {
-    let path = segment_path(base);
-    let bytes = machine.bytes(&path);
-    let identity = Identity::new(LOG, base);
-    let (mut frames, mut at) = (Vec::new(), SEGMENT_HEADER_BYTES);
-    while at < bytes.len() {
-        let (header, _) = FrameHeader::decode(&bytes[at..], &identity).unwrap();
-        let end = at + header.frame_bytes() as usize;
-        frames.push(Lying { path: path.clone(), base, bytes: at..end, header });
-        at = end;
-    }
-    frames
-}
 
 /// Records 0 to 11 in two segments of three frames each, all of it synced, closed in order.
 fn small() -> Machine {
@@ -51,12 +30,6 @@ fn small() -> Machine {
 fn without(frame: &Lying) -> Vec<u64> {
     let lost = frame.header.first..frame.header.end();
     (0..12).filter(|number| frame.header.kind != Kind::Records || !lost.contains(number)).collect()
-}
-
-fn flip(machine: &Machine, path: &Path, bit: usize) {
-    let mut bytes = machine.bytes(path);
-    bytes[bit / 8] ^= 1 << (bit % 8);
-    machine.put(path, &bytes);
 }
 
 /// A segment that is gone from between two others was not taken by retention: it is named, from wherever one comes.
@@ -136,8 +109,8 @@ fn every_flipped_bit_is_named_and_costs_one_frame() {
     }
 }
 
-/// The same for the segments' own headers: their frames do not need them. Only the version cannot be told from that
-/// of a later program.
+/// The same for the segments' own headers: their frames do not need them. That holds for the version too, which was
+/// once believed whatever the checksum said.
 #[test]
 fn a_damaged_segment_header_costs_no_record() {
     let machine = small();
@@ -145,23 +118,16 @@ fn a_damaged_segment_header_costs_no_record() {
         for bit in 0..SEGMENT_HEADER_BYTES * 8 {
             let path = segment_path(base);
             flip(&machine, &path, bit);
-            match read(&mut reader(&machine)) {
-                Ok(got) => {
-                    assert_eq!(got.numbers(), (0..12).collect::<Vec<_>>(), "bit {bit}");
-                    assert!(got.damage.contains(&(path.clone(), 0, base)), "bit {bit}: {:?}", got.damage);
-                }
-                Err(error) => {
-                    assert!(matches!(error, Error::Newer { .. }) && bit / 8 < 20, "{bit}: {error:?}");
-                }
-            }
+            let got = read(&mut reader(&machine)).unwrap();
+            assert_eq!(got.numbers(), (0..12).collect::<Vec<_>>(), "bit {bit}");
+            assert!(got.damage.contains(&(path.clone(), 0, base)), "bit {bit}: {:?}", got.damage);
             let mut sought = reader(&machine);
-            if sought.seek_index(8).is_ok() {
-                assert_eq!(read(&mut sought).unwrap().numbers(), [8, 9, 10, 11]);
-            }
+            sought.seek_index(8).unwrap();
+            assert_eq!(read(&mut sought).unwrap().numbers(), [8, 9, 10, 11]);
             if base == 6 {
                 // What is reserved cannot be known: nothing is appended.
                 let opened = open(&machine, ONE).map(drop);
-                assert!(matches!(opened, Err(Error::Damaged { .. } | Error::Newer { .. })), "{opened:?}");
+                assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
             }
             flip(&machine, &path, bit);
         }
@@ -192,6 +158,78 @@ fn damage_is_seen_past_frames_that_know_nothing() {
         let got = read(&mut reader(&machine)).unwrap();
         assert_eq!(got.numbers(), [2, 3, 4, 5, 6, 7]);
         assert_eq!(got.damage, [(hit.path, hit.bytes.start as u64, 2)]);
+    }
+}
+
+/// A check and a copy asked only the first whole frame behind the damage whether it knew of it: one called it an
+/// unfinished tail, the other left out all behind it in silence.
+#[test]
+fn a_check_and_a_copy_look_past_frames_that_know_nothing() {
+    let machine = machine();
+    let mut writer = open(&machine, ONE).unwrap();
+    for first in [0, 2, 4] {
+        append(&mut writer, first..first + 2).unwrap();
+    }
+    sync(&mut writer).unwrap();
+    append(&mut writer, 6..8).unwrap();
+    sync(&mut writer).unwrap();
+    let hit = frames(&machine, 0)[1].clone();
+    flip(&machine, &hit.path, hit.bytes.start * 8 + 100);
+    let mut found = Vec::new();
+    verify(&log_on(&machine), Depth::All, &mut |event| {
+        if let Event::Found(finding) = event {
+            found.push((finding.flaw, finding.offset, finding.lost.map(|lost| lost.first..lost.next)));
+        }
+    })
+    .unwrap();
+    assert_eq!(found, [(Flaw::Stretch("frames do not hold"), hit.bytes.start as u64, Some(0..2))]);
+    let log = log_on(&machine);
+    let cut = reach(&log, true).and_then(|reach| reach.cut(&log, true)).map(drop);
+    assert!(matches!(cut, Err(Error::Damaged { offset, .. }) if offset == hit.bytes.start as u64), "{cut:?}");
+}
+
+/// Behind a segment that is gone, or whose header does not hold, nobody says where the one before it ends. It is followed
+/// by others all the same: the good records behind damage in it are read, and its end is no unfinished tail.
+#[test]
+fn all_of_a_segment_counts_that_is_followed() {
+    for gone in [false, true] {
+        for hit in 0..4 {
+            let machine = machine();
+            let mut writer = open(&machine, ONE).unwrap();
+            for first in (0..24).step_by(2) {
+                append(&mut writer, first..first + 2).unwrap();
+                if first % 6 == 4 {
+                    writer.roll().unwrap();
+                }
+            }
+            sync(&mut writer).unwrap();
+            let hit = frames(&machine, 0)[hit].clone();
+            if gone {
+                machine.system().disk.remove(&segment_path(6)).unwrap();
+            } else {
+                flip(&machine, &segment_path(6), 500);
+            }
+            flip(&machine, &hit.path, hit.bytes.start * 8 + 100);
+            let lost =
+                if hit.header.kind == Kind::Records { hit.header.first..hit.header.end() } else { 0..0 };
+            let got = read(&mut reader(&machine)).unwrap();
+            let left = |n: &u64| !(lost.contains(n) || gone && (6..12).contains(n));
+            assert_eq!(got.numbers(), (0..24).filter(left).collect::<Vec<_>>());
+            assert_eq!(got.damage[0].1, hit.bytes.start as u64);
+            let mut found = Vec::new();
+            verify(&log_on(&machine), Depth::All, &mut |event| {
+                if let Event::Found(finding) = event {
+                    found.push((finding.path, finding.offset, finding.flaw));
+                }
+            })
+            .unwrap();
+            let stretch = found.iter().find(|(path, ..)| *path == hit.path).unwrap();
+            assert!(matches!(stretch.2, Flaw::Stretch(_)), "{found:?}");
+            assert!(
+                found.iter().all(|(.., flaw)| !matches!(flaw, Flaw::Contradiction(_) | Flaw::Tail)),
+                "{found:?}"
+            );
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A disk that refuses: syncs that fail and then lie, no room, writes that stop half way.
 
-use super::super::expire;
+use super::super::copy::reach;
+use super::super::{expire, make_durable};
 use super::*;
 use crate::sys::sim::Faults;
 
@@ -312,5 +313,143 @@ fn what_is_kept_of_a_condemned_segment_is_on_the_disk() {
         machine.crash(seed);
         drop(open(&machine, ONE).unwrap());
         assert_eq!(read_all(&machine).numbers(), (0..9).collect::<Vec<_>>());
+    }
+}
+
+/// A reader, a copy, or whoever ends a shard finds that a sync fails, and no writer is there to say so. Each left no mark;
+/// the next process opened the file anew, was told of no failure, and acknowledged what was not on the disk.
+#[test]
+fn whoever_finds_a_failed_sync_says_so() {
+    type Sync = fn(&Machine) -> Result<(), Error>;
+    let syncs: [Sync; 3] = [
+        |machine| {
+            let mut reader = reader(machine);
+            read(&mut reader).unwrap();
+            reader.make_durable()
+        },
+        |machine| make_durable(&log_on(machine)),
+        |machine| reach(&log_on(machine), true)?.cut(&log_on(machine), true).map(drop),
+    ];
+    for (which, sync_it) in syncs.iter().enumerate() {
+        let machine = machine();
+        let mut writer = open(&machine, ONE).unwrap();
+        append(&mut writer, 0..3).unwrap();
+        sync(&mut writer).unwrap();
+        append(&mut writer, 3..6).unwrap();
+        failing_sync(&machine, 1);
+        assert!(matches!(sync_it(&machine), Err(Error::Condemned { source: Some(_), .. })), "{which}");
+        assert!(matches!(sync_it(&machine), Err(Error::Condemned { source: None, .. })), "{which}");
+        assert!(matches!(sync(&mut writer), Err(Error::Condemned { .. })), "{which}");
+        append(&mut writer, 6..9).unwrap();
+        sync(&mut writer).unwrap();
+        machine.crash(4);
+        drop(open(&machine, ONE).unwrap());
+        assert_eq!(read_all(&machine).numbers(), [0, 1, 2, 6, 7, 8], "{which}");
+    }
+}
+
+/// A process is killed between a sync that fails and the mark that says so. The next one must not take what memory shows
+/// for what the disk has: it reads it back first.
+#[test]
+fn a_failed_sync_that_nobody_has_told_of() {
+    for last in ["records", "seal", "end"] {
+        let machine = machine();
+        let mut writer = open(&machine, ONE).unwrap();
+        append(&mut writer, 0..3).unwrap();
+        sync(&mut writer).unwrap();
+        append(&mut writer, 3..6).unwrap();
+        let fails = if last == "end" { 2 } else { 1 };
+        machine.fail(Faults { sync_fails: Some(fails), no_names: Some(".bad"), ..Faults::default() });
+        match last {
+            "records" => drop(writer.ticket().unwrap().segment.file.sync_data().unwrap_err()),
+            "seal" => drop(writer.roll().unwrap_err()),
+            _ => drop(writer.end(&end()).unwrap_err()),
+        }
+        machine.fail(Faults::default());
+        // Nor did it come to the frame.
+        let path = segment_path(0);
+        let len = machine.bytes(&path).len() as u64;
+        if last != "records" {
+            machine.system().disk.open_writable(&path).unwrap().set_len(len - 64).unwrap();
+        }
+        drop(writer);
+        match open(&machine, ONE) {
+            Ok(mut writer) => {
+                append(&mut writer, 6..9).unwrap();
+                sync(&mut writer).unwrap();
+            }
+            Err(error) => panic!("{last}: {error:?}"),
+        }
+        let shown = read_all(&machine).numbers();
+        let kept = if last == "end" { 6 } else { 3 };
+        assert_eq!(shown, (0..kept).chain(6..9).collect::<Vec<_>>(), "{last}");
+        machine.crash(5);
+        drop(open(&machine, ONE).unwrap());
+        assert_eq!(read_all(&machine).numbers(), shown, "{last}");
+    }
+}
+
+/// Of more cursors than there may be open files some are parked. One that came back went to its place past the end of a
+/// condemned segment, into the next, and answered that records were durable which had been given up.
+#[test]
+fn a_parked_reader_is_told_what_was_given_up() {
+    type Wake = fn(&mut Reader);
+    let wakes: [Wake; 3] =
+        [|_| {}, |reader| assert!(reader.peek_arrival().is_ok()), |reader| drop(read(reader).unwrap())];
+    for expired in [false, true] {
+        for wake in wakes {
+            let machine = machine();
+            let mut writer = open(&machine, ONE).unwrap();
+            append(&mut writer, 0..3).unwrap();
+            sync(&mut writer).unwrap();
+            append(&mut writer, 3..6).unwrap();
+            let mut reader = reader(&machine);
+            read(&mut reader).unwrap();
+            reader.park();
+            failing_sync(&machine, 1);
+            sync(&mut writer).unwrap_err();
+            append(&mut writer, 6..9).unwrap();
+            sync(&mut writer).unwrap();
+            if expired {
+                expire(&log_on(&machine), None, Some(1)).unwrap();
+            }
+            wake(&mut reader);
+            for _ in 0..2 {
+                assert!(matches!(reader.make_durable(), Err(Error::Condemned { .. })));
+                reader.park();
+            }
+            reader.seek_index(3).unwrap();
+            assert_eq!(read(&mut reader).unwrap().numbers(), [6, 7, 8]);
+            reader.make_durable().unwrap();
+        }
+    }
+}
+
+/// Power is lost while retention removes segments. Any of several names that went at once could come back, and what lay
+/// between two of them was damage to a reader.
+#[test]
+fn a_power_loss_during_expiry_leaves_no_hole() {
+    let log = || {
+        let machine = machine();
+        let mut writer = open(&machine, TINY).unwrap();
+        for first in (0..60).step_by(3) {
+            append(&mut writer, first..first + 3).unwrap();
+        }
+        sync(&mut writer).unwrap();
+        writer.pause().unwrap();
+        machine
+    };
+    for seed in 0..60 {
+        let machine = log();
+        machine.fail(Faults { stop_at: Some(machine.operations().0 + 1 + seed % 20), ..Faults::default() });
+        let _ = expire(&log_on(&machine), None, Some(1));
+        machine.crash(seed);
+        let numbers = read_all(&machine).numbers();
+        let first = *numbers.first().unwrap();
+        assert_eq!(numbers, (first..60).collect::<Vec<_>>(), "{seed}");
+        let mut early = reader(&machine);
+        early.seek_index(0).unwrap();
+        let got = read(&mut early).unwrap();
+        assert_eq!((got.numbers(), got.damage), (numbers, vec![]), "{seed}");
     }
 }

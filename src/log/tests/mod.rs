@@ -3,8 +3,11 @@
 mod corrupt;
 mod crash;
 mod fault;
+mod hostile;
+mod lying;
 mod model;
 mod producers;
+mod repair;
 
 use std::path::{Path, PathBuf};
 

@@ -15,9 +15,10 @@ use std::io;
 
 use super::LogDir;
 use super::error::{Doing, Error};
+use super::frame::control::decode_seal;
 use super::frame::segment::SEGMENT_HEADER_BYTES;
-use super::frame::{EndOfShard, Fate, FrameHeader, HEADER_BYTES, Kind, Predecessor, SegmentHeader};
-use super::segment::{Segment, Walk, list, next_header, segment_name};
+use super::frame::{EndOfShard, Fate, FrameHeader, HEADER_BYTES, Kind, SegmentHeader};
+use super::segment::{Bound, Segment, Walk, list, next_header, segment_name};
 pub use finding::{Finding, Flaw, Lost, Severity};
 use index::IndexCheck;
 pub(crate) use window::{Frame, Window};
@@ -100,6 +101,36 @@ struct Place {
     last_at: Option<u64>,
 }
 
+/// Why a verification of frames stopped before the end.
+#[derive(Debug, Clone, Copy)]
+enum Stopped {
+    /// At what is no whole frame.
+    At(Frame),
+    /// At a frame whose checksums hold, and whose body is not what its header says.
+    Nonsense(FrameHeader, &'static str),
+}
+
+/// A stretch that does not hold, and how it goes on behind it.
+struct Broken {
+    until: u64,
+    next: u64,
+    after_us: i64,
+    reason: &'static str,
+}
+
+impl Broken {
+    /// One frame.
+    fn frame(offset: u64, header: &FrameHeader, reason: &'static str) -> Self {
+        let (until, next) = (offset + header.frame_bytes(), header.end());
+        Self { until, next, after_us: header.arrival_us, reason }
+    }
+
+    /// All up to where a good frame was found.
+    fn up_to((until, header): (u64, FrameHeader)) -> Self {
+        Self { until, next: header.first, after_us: header.arrival_us, reason: "frames do not hold" }
+    }
+}
+
 struct Verifier<'a> {
     log: &'a LogDir,
     on: &'a mut dyn FnMut(Event),
@@ -171,7 +202,8 @@ impl Verifier<'_> {
             Err(Error::Foreign { .. }) => {
                 let len =
                     self.log.system.disk.open(&path).and_then(|file| file.len()).doing("read", &path)?;
-                let said = self.said_of(base, follower)?;
+                let stranger = self.stranger(base)?;
+                let said = self.bound(&stranger, follower)?.and_then(|bound| bound.said);
                 let first = before.map_or(base, |walked| walked.next.max(base));
                 let mut finding = Finding::new(Flaw::Foreign, path, 0, len);
                 if let Some(said) = said {
@@ -183,23 +215,27 @@ impl Verifier<'_> {
             }
             Err(Error::Damaged { .. }) => {
                 self.found(Finding::new(Flaw::Header, path.clone(), 0, SEGMENT_HEADER_BYTES as u64));
-                let file = self.log.system.disk.open(&path).doing("open", &path)?;
-                let arrival_us = before.map_or(i64::MIN, |walked| walked.arrival_us);
-                let header = next_header(self.log, base, arrival_us, None);
-                Ok(Some((Segment::of(file, path, header), false)))
+                let mut segment = self.stranger(base)?;
+                if let Some(walked) = before {
+                    segment.header.created_us = walked.arrival_us;
+                }
+                Ok(Some((segment, false)))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// What the segment at `follower` says of the one at `base`, if it can be read and speaks of that one.
-    fn said_of(&self, base: u64, follower: Option<u64>) -> Result<Option<Predecessor>, Error> {
-        let Some(follower) = follower else { return Ok(None) };
-        match Segment::open(self.log, follower, false) {
-            Ok(segment) => Ok(segment.header.predecessor.filter(|before| before.base == base)),
-            Err(Error::Newer { path, what }) => Err(Error::Newer { path, what }),
-            Err(_) => Ok(None),
-        }
+    /// A segment whose header says nothing: it is what its name says.
+    fn stranger(&self, base: u64) -> Result<Segment, Error> {
+        let path = self.log.dir.join(segment_name(base));
+        let file = self.log.system.disk.open(&path).doing("open", &path)?;
+        let created_us = self.log.shard_created_s as i64 * 1_000_000;
+        Ok(Segment::of(file, path, next_header(self.log, base, created_us, None)))
+    }
+
+    /// Where a segment ends, if another follows it.
+    fn bound(&self, segment: &Segment, follower: Option<u64>) -> Result<Option<Bound>, Error> {
+        follower.map_or(Ok(None), |follower| segment.bound(self.log, follower))
     }
 
     /// Holds a segment's header against the segment before it.
@@ -255,14 +291,19 @@ impl Verifier<'_> {
             last_at: None,
         };
         let mut follower = follower;
-        let mut limit = self.said_of(header.base, follower)?;
+        let mut limit = self.bound(segment, follower)?;
         let mut index = IndexCheck::open(self.log, &header);
         self.window.forget();
         let mut looked_again = false;
         loop {
             let end = match limit {
-                Some(said) if place.offset >= said.bytes => break,
-                Some(said) => said.bytes.min(segment.len()?),
+                Some(bound) if place.offset >= bound.bytes => {
+                    if !self.judge(segment, &mut place, limit, None)? {
+                        break;
+                    }
+                    continue;
+                }
+                Some(bound) => bound.bytes.min(segment.len()?),
                 None if header.base == self.horizon.0 => segment.len()?.min(self.horizon.1),
                 None => segment.len()?,
             };
@@ -270,9 +311,10 @@ impl Verifier<'_> {
             if matches!(place.last.map(|last| last.kind), Some(Kind::End)) && stopped.is_none() {
                 break;
             }
-            if limit.is_some_and(|said| place.offset >= said.bytes)
-                || limit.is_none() && stopped.is_none() && header.base == self.horizon.0
-            {
+            if limit.is_some_and(|bound| place.offset >= bound.bytes) {
+                continue;
+            }
+            if limit.is_none() && stopped.is_none() && header.base == self.horizon.0 {
                 break;
             }
             // The tail, a write that is going on, or damage: as a reader, look at what follows, and once more here.
@@ -283,12 +325,12 @@ impl Verifier<'_> {
                 self.horizon.1 = segment.len()?;
                 if limit.is_none() {
                     follower = list(self.log)?.into_iter().find(|&base| base > header.base);
-                    limit = self.said_of(header.base, follower)?;
+                    limit = self.bound(segment, follower)?;
                 }
                 continue;
             }
             let before = place.offset;
-            if !self.judge(segment, &mut place, limit, stopped.as_ref())? {
+            if !self.judge(segment, &mut place, limit, stopped)? {
                 break;
             }
             index.skip(place.offset);
@@ -309,7 +351,7 @@ impl Verifier<'_> {
         place: &mut Place,
         end: u64,
         index: &mut IndexCheck,
-    ) -> Result<Option<Frame>, Error> {
+    ) -> Result<Option<Stopped>, Error> {
         let mut records = 0;
         let mut told = place.offset;
         let stopped = loop {
@@ -317,14 +359,18 @@ impl Verifier<'_> {
                 break None;
             }
             let frame = self.window.frame(segment, place.offset, end)?;
-            let Frame::Whole(header) = frame else { break Some(frame) };
+            let Frame::Whole(header) = frame else { break Some(Stopped::At(frame)) };
             if header.first != place.next {
-                break Some(Frame::Invalid);
+                break Some(Stopped::At(Frame::Invalid));
             }
-            index.see(place.offset, place.last_at, &header);
             let at = place.offset;
-            let flaw =
-                self.window.body(&header).and_then(|stored| body::flaw(&header, stored, &mut self.scratch));
+            if let Some(stored) = self.window.body(&header)
+                && let Some(flaw) = body::flaw(&segment.header, &header, stored, &mut self.scratch)
+            {
+                break Some(Stopped::Nonsense(header, flaw));
+            }
+            index.see(at, place.last_at, &header);
+            let flaw = self.window.body(&header).and_then(|stored| body::provenance_flaw(&header, stored));
             if let Some(flaw) = flaw.or_else(|| frame_flaw(&segment.header, place, &header)) {
                 self.contradiction(segment, at, flaw);
             }
@@ -373,45 +419,51 @@ impl Verifier<'_> {
         &mut self,
         segment: &Segment,
         place: &mut Place,
-        limit: Option<Predecessor>,
-        stopped: Option<&Frame>,
+        limit: Option<Bound>,
+        stopped: Option<Stopped>,
     ) -> Result<bool, Error> {
         let len = segment.len()?;
         let body = match stopped {
-            Some(Frame::BadBody(header)) if header.first == place.next => Some(*header),
+            Some(Stopped::At(Frame::BadBody(header))) if header.first == place.next => Some(header),
             _ => None,
         };
-        let (until, next, after_us, reason) = match (limit, body) {
-            (Some(said), Some(header)) if place.offset + header.frame_bytes() <= said.bytes => (
-                place.offset + header.frame_bytes(),
-                header.end(),
-                header.arrival_us,
-                "a frame's body does not hold",
-            ),
-            (Some(said), _) => {
-                let found = Walk::new(segment, said.bytes.min(len)).resync(place.offset, place.next)?;
-                let reason =
-                    if place.offset >= len { "the segment is cut short" } else { "frames do not hold" };
-                found.map_or((said.bytes, said.end, place.arrival_us, reason), |(at, header)| {
-                    (at, header.first, header.arrival_us, "frames do not hold")
-                })
+        let bad_body = "a frame's body does not hold";
+        let broken = match (limit, stopped, body) {
+            // It was written like that: it is no tail, and nothing that follows makes it better.
+            (_, Some(Stopped::Nonsense(header, reason)), _) => Broken::frame(place.offset, &header, reason),
+            (Some(bound), ..) if place.offset >= bound.bytes => {
+                let sealed = place.last.is_some_and(|last| last.kind == Kind::Seal);
+                if bound.said.is_some() || sealed || place.next >= bound.end {
+                    return Ok(false);
+                }
+                // There is nobody to say by how much: by a frame at least.
+                let until = place.offset + HEADER_BYTES as u64;
+                Broken { until, next: bound.end, after_us: place.arrival_us, reason: CUT_SHORT }
             }
-            (None, Some(header)) if header.count > 0 && place.durable.max(header.durable) >= header.end() => {
-                (
-                    place.offset + header.frame_bytes(),
-                    header.end(),
-                    header.arrival_us,
-                    "a frame's body does not hold",
+            (Some(bound), _, Some(header)) if place.offset + header.frame_bytes() <= bound.bytes => {
+                Broken::frame(place.offset, &header, bad_body)
+            }
+            (Some(bound), ..) => {
+                let reason = if place.offset >= len { CUT_SHORT } else { "frames do not hold" };
+                Walk::new(segment, bound.bytes.min(len)).resync(place.offset, place.next)?.map_or(
+                    Broken { until: bound.bytes, next: bound.end, after_us: place.arrival_us, reason },
+                    Broken::up_to,
                 )
             }
-            (None, _) => {
-                let found = Walk::new(segment, len).resync(place.offset, place.next)?;
-                match found.filter(|(_, header)| header.durable > place.next) {
-                    Some((at, header)) => (at, header.first, header.arrival_us, "frames do not hold"),
+            (None, _, Some(header))
+                if header.count > 0 && place.durable.max(header.durable) >= header.end() =>
+            {
+                Broken::frame(place.offset, &header, bad_body)
+            }
+            (None, ..) => {
+                let found = Walk::new(segment, len).behind(place.offset, place.next, place.durable)?;
+                match found {
+                    Some(found) => Broken::up_to(found),
                     None => return Ok(false),
                 }
             }
         };
+        let Broken { until, next, after_us, reason } = broken;
         let lost =
             Lost { first: place.next, next: next.max(place.next), before_us: place.arrival_us, after_us };
         let finding = Finding::new(Flaw::Stretch(reason), segment.path.clone(), place.offset, until);
@@ -428,12 +480,13 @@ impl Verifier<'_> {
         &mut self,
         segment: &Segment,
         place: &Place,
-        limit: Option<Predecessor>,
+        limit: Option<Bound>,
         follower: Option<u64>,
     ) -> Result<(), Error> {
         let len = segment.len()?;
         let seal = place.last.filter(|last| last.kind == Kind::Seal);
-        if let Some(said) = limit {
+        let said = limit.and_then(|bound| bound.said);
+        if let Some(said) = said {
             if place.offset != said.bytes || place.next != said.end {
                 self.contradiction(segment, place.offset, "ends elsewhere than the next segment says");
             }
@@ -444,10 +497,9 @@ impl Verifier<'_> {
         }
         if let (Some(seal), Some(at)) = (seal, place.last_at) {
             let body = Window::read(segment, at + HEADER_BYTES as u64, seal.stored_bytes as usize)?;
-            let said = super::frame::control::decode_seal(&body);
             let records = place.next - segment.header.base;
-            if said.is_none_or(|(count, next)| count != records || limit.is_some() && follower != Some(next))
-            {
+            let told = decode_seal(&body);
+            if told.is_none_or(|(count, next)| count != records || said.is_some() && follower != Some(next)) {
                 self.contradiction(segment, at, "the seal does not say what the segment holds");
             }
         }
@@ -481,6 +533,8 @@ impl Verifier<'_> {
         (self.on)(Event::Found(finding));
     }
 }
+
+const CUT_SHORT: &str = "the segment is cut short";
 
 fn step(place: &mut Place, header: &FrameHeader) {
     place.last_at = Some(place.offset);

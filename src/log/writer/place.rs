@@ -54,7 +54,10 @@ impl Writer {
             live: true,
         };
         // From here on dropping the writer gives the live slot back.
-        let ending = writer.tail.follow(&writer.segment, len, |_, _| {})?;
+        let mut ending = writer.tail.follow(&writer.segment, len, |_, _| {})?;
+        if alone && !writer.is_at_rest(&ending) && !writer.segment.is_condemned(&*writer.log.system.disk) {
+            ending = writer.read_back()?;
+        }
         if writer.tail.next == writer.segment.header.base {
             // Whoever created the segment may have been killed before its name was durable.
             writer.sync_names()?;
@@ -64,6 +67,21 @@ impl Writer {
             writer.locks.lock(slot, false).doing("lock", &writer.log.dir)?;
         }
         Ok(writer)
+    }
+
+    /// Whether the last writers left in order, and nothing in memory was lost since.
+    fn is_at_rest(&self, ending: &Ending) -> bool {
+        *ending == Ending::Paused(self.log.system.clock.boot_id())
+    }
+
+    /// Looks at the end of the segment again, as the device has it. Whoever wrote it is gone and may have been killed
+    /// between a sync that failed and the mark that says so: memory would show what no later sync brings to the disk.
+    fn read_back(&mut self) -> Result<Ending, Error> {
+        self.sync_segment()?;
+        self.segment.file.forget_cache().doing("read back", &self.segment.path)?;
+        let len = self.segment.len()?;
+        self.tail = Tail::near_end(&self.log, &self.segment, len)?;
+        self.tail.follow(&self.segment, len, |_, _| {})
     }
 
     /// Brings the log into a state in which frames can be appended, whatever its last writers left.
@@ -77,7 +95,7 @@ impl Writer {
             Ending::Condemned => self.go_on_after_condemned(),
             Ending::Sealed(base) if !alone || self.is_whole()? => self.finish_roll(base),
             Ending::Open | Ending::Paused(_) if !alone => Ok(()),
-            Ending::Paused(boot) if boot == self.log.system.clock.boot_id() => Ok(()),
+            Ending::Paused(_) if self.is_at_rest(&ending) => Ok(()),
             // A pause of another boot says nothing: what was written behind it may be lost without a trace, and its
             // indexes have been seen.
             Ending::Open | Ending::Paused(_) | Ending::Sealed(_) | Ending::Torn => self.recover(),

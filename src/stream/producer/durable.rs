@@ -163,4 +163,12 @@ impl Producer {
         }
         Ok(())
     }
+
+    /// [`Producer::finish`] for a source that tells its places itself and is stored up to `end`: a later run of the name
+    /// has nothing in doubt then.
+    pub fn finish_at(&mut self, end: u64) -> Result<(), Error> {
+        self.sync_now()?;
+        super::resume::note_end(self, end)?;
+        self.finish()
+    }
 }

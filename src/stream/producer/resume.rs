@@ -18,10 +18,11 @@
 use std::collections::BTreeMap;
 
 use crate::hash::{HashKey, HashRange};
-use crate::log::{Claim, ProducerState, Writer};
+use crate::log::{Claim, ProducerState, Writer, at_rest};
 use crate::record::{POSITION_BYTES_MAX, Provenance};
 
-use super::super::error::Error;
+use super::super::Stream;
+use super::super::error::{Error, InShard};
 use super::Producer;
 
 /// The longest mark: two of them and their ordinals go into a frame.
@@ -127,6 +128,17 @@ impl Named {
     /// The sync has ended.
     pub(super) fn end(&mut self) {
         self.durable = self.syncing.clone();
+    }
+
+    /// What tells a later run that all before this place is stored, if nothing behind it is.
+    fn whole(&self, ordinal: u64) -> Option<Provenance> {
+        let place = (ordinal, Vec::new());
+        (ordinal >= self.end).then(|| Provenance {
+            producer: self.name.clone(),
+            epoch: self.epoch,
+            ordinal,
+            position: encode(&place, &place),
+        })
     }
 }
 
@@ -245,6 +257,31 @@ pub(super) fn claim(producer: &mut Producer, name: &str) -> Result<Resume, Error
         settled: (begin == end).then(|| begin.clone()),
     });
     Ok(Resume { begin, end, epoch })
+}
+
+/// Notes in one shard that all of the source before `end` is stored and durable. It need not be durable itself: without
+/// it a later run has some records in doubt, and finds out.
+pub(super) fn note_end(producer: &mut Producer, end: u64) -> Result<(), Error> {
+    let Some(place) = producer.named.as_ref().and_then(|named| named.whole(end)) else { return Ok(()) };
+    let shard = producer.slots[0].shard;
+    match producer.writer(0).and_then(|writer| writer.note_place(&place)) {
+        Ok(()) | Err(crate::log::Error::Closed(_) | crate::log::Error::DiskFull { .. }) => Ok(()),
+        Err(error) => Err(error).in_shard(shard),
+    }
+}
+
+/// Up to where everything is stored, by the producer's name, as a look without a lock tells.
+pub fn stored(stream: &Stream) -> Result<BTreeMap<String, u64>, Error> {
+    let mut furthest: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for info in stream.manifest().open_shards() {
+        let rest = at_rest(&stream.log_dir(info), info.range()).in_shard(info.id())?;
+        for state in rest.producers {
+            let begin = decode(&state.last.position).map_or(0, |(begin, _)| begin.0);
+            let known = furthest.entry(state.last.producer).or_default();
+            *known = (*known).max((state.last.ordinal, begin));
+        }
+    }
+    Ok(furthest.into_iter().map(|(name, (_, begin))| (name, begin)).collect())
 }
 
 #[cfg(test)]

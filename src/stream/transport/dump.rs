@@ -4,6 +4,7 @@
 //! {"kpipe":"dump","version":1}
 //! {"part":"manifest","bytes":N}                     then N bytes: the manifest, as in the file
 //! {"part":"segment","shard":S,"base":B,"bytes":N}   then N bytes: what counts of the segment; shard by shard, ascending
+//! {"part":"gone","shard":S}                         in place of the segments of a closed shard that expired meanwhile
 //! {"part":"consumer","name":"NAME","bytes":N}       then N bytes: its places
 //! {"part":"end","parts":P,"crc32c":C}
 //! ```
@@ -17,8 +18,9 @@ use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Moved, OnProgress, consumers, io, settled};
-use crate::log::copy::{cut, open_part, part_path, pass_on};
+use super::moment::Moment;
+use super::{Moved, OnProgress, consumers, io, open_left};
+use crate::log::copy::{Cut, part_path, pass_on};
 use crate::log::frame::Crc32c;
 use crate::stream::error::{Error, InShard};
 use crate::stream::{Manifest, Stream};
@@ -38,6 +40,7 @@ pub(super) struct Opening {
 pub(super) enum Head {
     Manifest { bytes: u64 },
     Segment { shard: u32, base: u64, bytes: u64 },
+    Gone { shard: u32 },
     Consumer { name: String, bytes: u64 },
     End { parts: u64, crc32c: u32 },
 }
@@ -45,22 +48,29 @@ pub(super) enum Head {
 /// Writes a stream out. What is written is verified on its way: damage ends it.
 pub fn dump(stream: &Stream, out: &mut dyn Write, on: OnProgress<'_>) -> Result<Moved, Error> {
     let states = consumers(stream)?;
-    let source = settled(stream)?;
-    let mut moved = Moved { shards: source.manifest().shards.len() as u64, ..Moved::default() };
+    let moment = Moment::now(stream)?;
+    let mut moved = Moved::default();
     let mut dump = Dump { out, sum: Crc32c::default(), parts: 0 };
     dump.line(&Opening { kpipe: "dump".to_owned(), version: VERSION })?;
-    let manifest = source.manifest().encode()?;
+    let manifest = moment.manifest().encode()?;
     dump.head(&Head::Manifest { bytes: manifest.len() as u64 })?;
     dump.write(&manifest)?;
-    for info in &source.manifest().shards {
-        let log = source.log_dir(info);
-        let parts = cut(&log, !info.is_open()).in_shard(info.id())?.parts;
-        for part in parts {
-            let mut bytes = open_part(&log, &part).in_shard(info.id())?;
+    for found in moment.shards() {
+        let (info, cut) = found?;
+        let Some(Cut { parts, .. }) = cut else {
+            dump.head(&Head::Gone { shard: info.shard })?;
+            continue;
+        };
+        moved.shards += 1;
+        let log = stream.log_dir(&info);
+        let before = moved.bytes;
+        for (i, part) in parts.iter().enumerate() {
+            let left = open_left(&log, &parts, i, moved.bytes - before).in_shard(info.id())?;
+            let Some(mut bytes) = left else { continue };
             dump.head(&Head::Segment { shard: info.shard, base: part.base, bytes: part.bytes })?;
             let mut failed = None;
             let path = part_path(&log, part.base);
-            let passed = pass_on(&mut bytes, &part, (log.id, log.id), &path, &mut |bytes, _| {
+            let passed = pass_on(&mut bytes, part, (log.id, log.id), &path, &mut |bytes, _| {
                 let told = on(0, bytes.len() as u64).map_err(io("write", OUT.as_ref()));
                 told.and_then(|()| dump.write(bytes)).map_err(|error| {
                     // It comes back out of `pass_on` below.

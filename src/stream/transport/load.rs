@@ -73,12 +73,22 @@ pub fn load(
                 moved.segments += 1;
                 moved.bytes += bytes;
             }
+            (Head::Gone { shard }, Some((_, to))) => {
+                let id = ShardId(shard);
+                let info = to.manifest.shard(id).ok_or(Error::NoShard(id))?.clone();
+                let mut left = to.clone();
+                building.leave_out(&mut left, &info)?;
+                moved.shards -= 1;
+                if let Some((_, to)) = &mut streams {
+                    *to = left;
+                }
+            }
             (Head::Consumer { name, bytes }, Some(_)) => {
                 if !is_name(&name) {
                     return Err(Error::Invalid(format!("{INPUT} names a consumer `{name}`")));
                 }
                 let state = input.small(bytes)?;
-                building.consumer(&name, &state)?;
+                building.consumer(&name, state, !same_id)?;
                 moved.consumers += 1;
             }
             (Head::End { parts: said, crc32c }, Some((_, to))) => {

@@ -2,13 +2,14 @@
 //!
 //! # What a copy holds
 //!
-//! Consumers' places are read first, then the manifest, then each log is cut where it ends by then. So a place never
-//! points behind the records that are copied, every shard of the manifest has its records, and a shard that has ended
-//! is there whole: its children, which are in the manifest too, have their parents. A shard that is open in the
-//! manifest is open in the copy, even if its log ends by the time it is cut. Per shard a copy is a prefix of the
-//! source; between shards it is no moment in time, as there is none.
+//! Consumers' places are read first; then, at one moment, the manifest and how far each log reaches (see `moment`). So a
+//! place never points behind the records that are copied, a named producer's place in one shard never speaks of records
+//! that are missing in another, every shard of the manifest has its records, and a shard that has ended is there whole:
+//! its children, which are in the manifest too, have their parents. A shard that is open in the manifest is open in the
+//! copy, even if its log has ended by the time it is read. A closed shard that retention took meanwhile is in neither.
 //!
-//! What was removed or refused (`rejects/`) and who is reading now (leases) is not part of a copy.
+//! What was removed or refused (`rejects/`) and who is reading now (workers, leases) is not part of a copy; in a copy with
+//! a UUID of its own, what was handed out for bookmarks is not either, for nobody could commit it.
 //!
 //! # Identity
 //!
@@ -18,7 +19,10 @@
 
 mod dump;
 mod load;
+mod moment;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
@@ -30,8 +34,11 @@ use uuid::Uuid;
 
 use super::building::Building;
 use super::check::{CONSUMERS_NAME, STATE_BYTES_MAX, STATE_NAME};
+use super::consumer::moved;
 use super::error::Error;
-use super::{Manifest, Stream};
+use super::{LOCKS_NAME, MANIFEST_SLOT, Manifest, ShardInfo, Stream};
+use crate::log::LogDir;
+use crate::log::copy::{Part, open_part};
 
 /// What went into a copy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,14 +92,21 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
 }
 
-/// The stream, with nothing half done in its manifest.
-fn settled(stream: &Stream) -> Result<Stream, Error> {
-    let mut stream = stream.clone();
-    stream.reload()?;
-    if stream.manifest().pending.is_some() {
-        stream.settle()?;
+/// Opens a part of a cut that is not held. Nothing where retention has taken it since, and with it all before it.
+fn open_left(
+    log: &LogDir,
+    parts: &[Part],
+    i: usize,
+    passed: u64,
+) -> Result<Option<impl std::io::Read + use<>>, crate::log::Error> {
+    match open_part(log, &parts[i]) {
+        Err(crate::log::Error::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound && i + 1 < parts.len() && passed == 0 =>
+        {
+            Ok(None)
+        }
+        other => other.map(Some),
     }
-    Ok(stream)
 }
 
 /// A copy that is being built.
@@ -113,7 +127,19 @@ impl Building {
         Ok(stream)
     }
 
-    fn consumer(&self, name: &str, state: &[u8]) -> Result<(), Error> {
+    /// Leaves a closed shard out that has expired.
+    fn leave_out(&self, stream: &mut Stream, shard: &ShardInfo) -> Result<(), Error> {
+        if shard.is_open() {
+            return Err(Error::Invalid(format!("{} is open and cannot be left out", shard.id())));
+        }
+        let dir = stream.log_dir(shard).dir;
+        stream.system.disk.remove_dir_all(&dir).map_err(io("remove", &dir))?;
+        stream.manifest.shards.retain(|other| other.shard != shard.shard);
+        Ok(())
+    }
+
+    /// Adds a consumer. A state that does not hold stays as it is: to find it is up to a check.
+    fn consumer(&self, name: &str, state: Vec<u8>, as_new: bool) -> Result<(), Error> {
         let disk = &self.system().disk;
         let all = self.dir().join(CONSUMERS_NAME);
         let dir = all.join(name);
@@ -122,7 +148,11 @@ impl Building {
         }
         disk.create_dir(&dir).map_err(io("create", &dir))?;
         let path = dir.join(STATE_NAME);
-        disk.replace(&path, state).map_err(io("write", &path))?;
+        let state = match moved(&path, state.clone(), as_new) {
+            Err(Error::Manifest { .. }) => state,
+            other => other?,
+        };
+        disk.replace(&path, &state).map_err(io("write", &path))?;
         disk.sync_dir(&all).map_err(io("sync", &all))
     }
 

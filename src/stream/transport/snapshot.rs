@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use super::{Building, Moved, OnProgress, consumers, settled};
+use super::moment::Moment;
+use super::{Building, Moved, OnProgress, consumers, io, open_left};
 use crate::log::{
     self,
-    copy::{Cut, cut, link_part, open_part, write_part},
+    copy::{Cut, link_part, write_part},
 };
 use crate::stream::error::{Between, InShard, Side};
 use crate::stream::{ShardInfo, Stream};
@@ -14,15 +15,21 @@ use crate::stream::{ShardInfo, Stream};
 /// on one file system, unless the copy is one that will live on (`as_new`).
 pub fn snapshot(stream: &Stream, to: &Path, as_new: bool, on: OnProgress<'_>) -> Result<Moved, Between> {
     let states = consumers(stream).of_source()?;
-    let source = settled(stream).of_source()?;
-    let building = Building::begin(source.system(), to).of_target()?;
-    let copy = building.stream(source.manifest().clone(), as_new).of_target()?;
-    let mut moved = Moved { shards: copy.manifest().shards.len() as u64, ..Moved::default() };
-    for info in &source.manifest().shards {
-        shard(&source, &copy, info, as_new, &mut moved, on)?;
+    let moment = Moment::now(stream).of_source()?;
+    let building = Building::begin(stream.system(), to).of_target()?;
+    let mut copy = building.stream(moment.manifest().clone(), as_new).of_target()?;
+    let mut moved = Moved::default();
+    for found in moment.shards() {
+        let (info, cut) = found.of_source()?;
+        if let Some(cut) = cut {
+            shard(stream, &copy, &info, cut, as_new, &mut moved, on)?;
+            moved.shards += 1;
+        } else {
+            building.leave_out(&mut copy, &info).of_target()?;
+        }
     }
-    for (name, state) in &states {
-        building.consumer(name, state).of_target()?;
+    for (name, state) in states {
+        building.consumer(&name, state, as_new).of_target()?;
         moved.consumers += 1;
     }
     building.complete(&copy).of_target()?;
@@ -33,28 +40,21 @@ fn shard(
     source: &Stream,
     copy: &Stream,
     info: &ShardInfo,
+    Cut { parts, .. }: Cut,
     as_new: bool,
     moved: &mut Moved,
     on: OnProgress<'_>,
 ) -> Result<(), Between> {
     let (from, to) = (source.log_dir(info), copy.log_dir(info));
-    let Cut { parts, .. } = cut(&from, !info.is_open()).in_shard(info.id()).of_source()?;
     let mut bytes = 0;
     for (i, part) in parts.iter().enumerate() {
         let linked = part.sealed && !as_new && link_part(&from, part, &to).in_shard(info.id()).of_target()?;
         if linked {
             moved.linked += 1;
-            on(0, part.bytes).map_err(super::io("write", copy.path())).of_target()?;
+            on(0, part.bytes).map_err(io("write", copy.path())).of_target()?;
         } else {
-            let mut source = match open_part(&from, part) {
-                // Retention was faster, and took all before it as well, or will: begin behind it.
-                Err(log::Error::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::NotFound && i + 1 < parts.len() && bytes == 0 =>
-                {
-                    continue;
-                }
-                other => other.in_shard(info.id()).of_source()?,
-            };
+            let left = open_left(&from, &parts, i, bytes).in_shard(info.id()).of_source()?;
+            let Some(mut source) = left else { continue };
             let written = write_part(&mut source, part, from.id, &to, &mut |records, bytes| {
                 moved.records += records;
                 on(records, bytes)

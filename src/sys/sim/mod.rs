@@ -286,6 +286,11 @@ impl Disk for Machine {
         Ok(())
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.state().vacant(to)?;
+        self.rename(from, to)
+    }
+
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.whole_operation()?;
