@@ -399,6 +399,7 @@ impl Worker {
                 token,
                 until_us,
                 shards: Vec::new(),
+                ends: Vec::new(),
                 records: 0,
             };
             for &Progress { shard, to, records } in progress {
@@ -409,6 +410,7 @@ impl Worker {
                 known.owner = None;
                 known.reserved = Some(Reservation { token, until_us, to, records });
                 bookmark.shards.push(shard.0);
+                bookmark.ends.push(to);
                 bookmark.records += records;
             }
             Ok(bookmark)
