@@ -67,8 +67,18 @@ pub fn show(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The error for a stream that is not there: with what was probably meant, or how to make it.
+/// The error for a stream that is not there, to one who wants it there: with what was probably meant, or which there
+/// are.
 pub fn unknown(path: &Path) -> anyhow::Error {
+    missing(path, || "kshard list".to_owned())
+}
+
+/// The same to one who would fill it: with how to make it.
+pub fn not_yet(path: &Path) -> anyhow::Error {
+    missing(path, || format!("kshard create {}", quote(&path.to_string_lossy())))
+}
+
+fn missing(path: &Path, otherwise: impl FnOnce() -> String) -> anyhow::Error {
     let missing = Err::<(), _>(anyhow!("stream {}: there is no stream at {}", show(path), path.display()));
     if has_shards(path) {
         let file = path.join(MANIFEST);
@@ -78,7 +88,7 @@ pub fn unknown(path: &Path) -> anyhow::Error {
     }
     let hint = match did_you_mean(path) {
         Some(name) => format!("did you mean `{name}`?"),
-        None => format!("kshard create {}", quote(&path.to_string_lossy())),
+        None => otherwise(),
     };
     missing.hint(hint).expect_err("it was made an error above")
 }

@@ -71,3 +71,20 @@ fn nobody_reads_any_more() {
     kget.close_output();
     kget.wait().expect_status(0).expect_stderr("");
 }
+
+/// It said that a directory could not be listed, or that there was no consumer.
+#[test]
+fn a_stream_that_is_deleted_meanwhile_is_gone() {
+    let wd = Workdir::new();
+    for how in ["", "--consumer c"] {
+        let source = Source::create(&wd, "clicks", 1);
+        source.put(0, &["a"]);
+        let mut kget = wd.sh(&format!("exec kget clicks -f --from trim-horizon {how}")).spawn();
+        assert_eq!(kget.read_until("\n"), "a\n");
+        wd.sh("kshard delete --force clicks").ok();
+        kget.wait().expect_status(2).expect_stderr(&format!(
+            "kget: stream clicks ({}): it is gone: it was deleted or moved while it was read\n",
+            wd.join("clicks").display()
+        ));
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::cli::args::{CommonArgs, FollowArgs, OnErrorArgs, RangeArgs, StreamArg};
-use crate::cli::value::{self, OnError};
+use crate::cli::value::{self, OnError, show_size};
 use crate::codec::OutputFormat;
 use crate::record::ShardId;
 use crate::stream;
@@ -127,9 +127,12 @@ impl FromStr for BatchSize {
         match text.parse() {
             Ok(0) => Err("it must be above zero".to_owned()),
             Ok(records) => Ok(Self { records, bytes: BATCH_BYTES }),
-            Err(_) => {
-                Ok(Self { records: u64::MAX, bytes: value::size_above_zero(text)?.min(BATCH_BYTES_MAX) })
-            }
+            Err(_) => match value::size_above_zero(text)? {
+                bytes if bytes > BATCH_BYTES_MAX => {
+                    Err(format!("at most {} are kept for a command", show_size(BATCH_BYTES_MAX)))
+                }
+                bytes => Ok(Self { records: u64::MAX, bytes }),
+            },
         }
     }
 }
