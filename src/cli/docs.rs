@@ -78,11 +78,14 @@ pub fn commands() -> Vec<Command> {
     PAGES.iter().map(|page| page.command()).collect()
 }
 
+/// The parts of `--help`: clap's own, but for the examples, which come behind the first line.
+const HELP: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+
 /// How many examples open `--help`.
 const HELP_EXAMPLES: usize = 3;
 
 impl Page {
-    /// The command, with the examples above its help.
+    /// The command. Its help opens with what it is, on one line, and the examples.
     pub fn command(&self) -> Command {
         let mut help = String::from("Examples:\n");
         for Example { does, command } in self.examples.iter().take(HELP_EXAMPLES) {
@@ -95,7 +98,7 @@ impl Page {
             }
             help.push('\n');
         }
-        self.bare_command().before_help(help)
+        self.bare_command().before_help(help).help_template(HELP)
     }
 
     /// The command by itself, as the manual page shows it.

@@ -405,7 +405,32 @@ fn a_consumer_that_cannot_begin_leaves_nothing_behind() {
     assert!(!wd.join("clicks/consumers").exists());
 }
 
-/// Damage ends a command's batches where it lies, not before; a size that is not to be had is refused.
+/// While the command failed on what was read of some shards, the others were read on and on.
+#[test]
+fn a_command_that_fails_does_not_fill_the_memory() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "clicks", 16);
+    let line = "x".repeat(100);
+    for shard in 0..16 {
+        let mut writer = source.writer(shard);
+        for _ in 0..6 {
+            put(&mut writer, &vec![line.as_str(); 10_000]);
+        }
+        writer.pause().unwrap();
+    }
+    let script = "exec kget clicks --consumer c --exec false --batch-size 24MiB --max-backoff 100ms 2> err";
+    let kget = wd.sh(script).spawn();
+    // It has gone through the batches that there is room for when one of them comes again.
+    eventually("it has read what it can", || lines(&wd, "err").iter().any(|line| line.contains("attempt 4")));
+    let status = fs::read_to_string(format!("/proc/{}/status", kget.id())).unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
+    let kib: u64 = most.strip_suffix(" kB").unwrap().parse().unwrap();
+    assert!(kib < (64 + 2) << 10, "{most}");
+    kget.signal("TERM");
+    kget.wait().expect_status(143);
+}
+
+/// A size that is not to be had was cut in silence.
 #[test]
 fn batches_have_a_limit() {
     let wd = Workdir::new();

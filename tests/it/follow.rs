@@ -72,6 +72,25 @@ fn nobody_reads_any_more() {
     kget.wait().expect_status(0).expect_stderr("");
 }
 
+/// Every shard was held open whatever the process may: files were refused on a machine with a low limit.
+#[test]
+fn no_more_files_are_open_than_may_be() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "clicks", 150);
+    for shard in 0..150 {
+        source.put(shard, &["a"]);
+    }
+    for how in ["", "--order arrival", "--consumer c", "--consumer e --exec cat"] {
+        wd.sh(&format!("ulimit -n 64; kget clicks {how} | wc -l")).expect_stdout("150\n").expect_stderr("");
+    }
+    let mut kget = wd.sh("ulimit -n 64; exec kget clicks -f --from trim-horizon").spawn();
+    kget.read_until(&"a\n".repeat(150));
+    source.put(149, &["b"]);
+    source.put(0, &["c"]);
+    let last = kget.read_until("\n") + &kget.read_until("\n");
+    assert!(matches!(&*last, "b\nc\n" | "c\nb\n"), "{last}");
+}
+
 /// It said that a directory could not be listed, or that there was no consumer.
 #[test]
 fn a_stream_that_is_deleted_meanwhile_is_gone() {

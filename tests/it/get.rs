@@ -32,8 +32,10 @@ fn lines_as_they_are_or_otherwise() {
     assert_eq!(json.lines().len(), 2);
     assert!(json.lines()[0].contains(r#""partitionKey":"k""#) && json.lines()[0].contains(r#""text":"one""#));
     assert_eq!(wd.sh("kget clicks -o csv").ok().lines().len(), 3, "a header and two rows");
+    wd.sh("kget clicks -o lines").expect_stdout("one\ntwo\n");
     wd.sh("kget clicks -o xml").fails();
-    wd.sh("kget clicks --template '{nope}'").fails();
+    // Before a stream is looked for.
+    wd.sh("kget nowhere --template '{nope}'").fails().expect_stderr_has("has no name `{nope}`");
     wd.sh("kget payments").fails().expect_stderr_has("try: kshard list\n");
     wd.sh("kget clicks --from -1").fails().expect_stderr_has("`-1` has no unit: give `-1s`, `-1m`");
     wd.sh("kget click").fails().expect_stderr(&format!(
