@@ -188,9 +188,10 @@ impl FromStr for Time {
         if let Some(ago) = text.strip_prefix('-') {
             let before_christ = |error| text.parse::<Timestamp>().map_err(|_| error);
             // What it says of a number without a unit is of this one, sign and all.
-            let signed = |error: String| match ago.is_empty() || !ago.bytes().all(|b| b.is_ascii_digit()) {
-                true => error,
-                false => error.replace(&format!("`{ago}"), &format!("`-{ago}")),
+            let is_bare = number(ago).is_some_and(|(_, _, unit)| unit.is_empty());
+            let signed = |error: String| match is_bare {
+                true => error.replace(&format!("`{ago}"), &format!("`-{ago}")),
+                false => error,
             };
             return duration(ago)
                 .map(|length| Self::FromNow(-micros(length)))

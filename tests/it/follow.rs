@@ -72,6 +72,23 @@ fn nobody_reads_any_more() {
     kget.wait().expect_status(0).expect_stderr("");
 }
 
+/// A spinner stood over the records on a terminal, and was drawn anew while nothing came.
+#[test]
+fn progress_stands_over_no_records() {
+    let wd = Workdir::new();
+    Source::create(&wd, "clicks", 1).put(0, &["a", "b"]);
+    if wd.sh("command -v script").done().status != 0 {
+        eprintln!("not tested: there is no script(1) to make a terminal");
+        return;
+    }
+    let on_terminal = |command: &str| wd.sh(&format!("script -qec '{command}' /dev/null")).done();
+    let follows = "timeout -s INT 1.5 kget clicks -f --from trim-horizon";
+    on_terminal(follows).expect_stdout("a\r\nb\r\n");
+    on_terminal(&format!("{follows} | cat")).expect_stdout("a\r\nb\r\n");
+    let asked = on_terminal(&format!("{follows} --progress always > out"));
+    assert!(asked.text().contains("2 records"), "{}", asked.text());
+}
+
 /// Every shard was held open whatever the process may: files were refused on a machine with a low limit.
 #[test]
 fn no_more_files_are_open_than_may_be() {
