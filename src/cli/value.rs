@@ -189,9 +189,8 @@ impl FromStr for Time {
             let before_christ = |error| text.parse::<Timestamp>().map_err(|_| error);
             // What it says of a number without a unit is of this one, sign and all.
             let is_bare = number(ago).is_some_and(|(_, _, unit)| unit.is_empty());
-            let signed = |error: String| match is_bare {
-                true => error.replace(&format!("`{ago}"), &format!("`-{ago}")),
-                false => error,
+            let signed = |error: String| {
+                if is_bare { error.replace(&format!("`{ago}"), &format!("`-{ago}")) } else { error }
             };
             return duration(ago)
                 .map(|length| Self::FromNow(-micros(length)))

@@ -22,7 +22,7 @@ use super::checkpoint::Checkpoint;
 use super::cursor::{Place, ShardCursor};
 use super::error::Error;
 use super::manifest::{Manifest, ShardInfo};
-use super::reader::Start;
+use super::span::Start;
 use super::{Stream, document};
 use crate::record::ShardId;
 use crate::sys::System;

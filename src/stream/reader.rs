@@ -6,78 +6,10 @@ use super::Stream;
 use super::cursor::{Place, ShardCursor, Step};
 use super::error::Error;
 use super::manifest::ShardInfo;
+use super::span::{Start, Until, check_sequence};
 use crate::log::{Damage, FrameRef, Missed};
-use crate::record::{SequenceNumber, ShardId};
+use crate::record::ShardId;
 use crate::sys;
-
-/// Where a read begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// At the oldest record that has not expired.
-    TrimHorizon,
-    /// Behind the newest record.
-    Latest,
-    /// At the first record that arrived at or after this time, microseconds since the epoch.
-    Time(i64),
-    /// At this record: its shard, and those that go on from it.
-    At(SequenceNumber),
-    /// Behind this record: its shard, and those that go on from it.
-    After(SequenceNumber),
-}
-
-impl Start {
-    /// The record that it speaks of.
-    fn sequence(self) -> Option<SequenceNumber> {
-        match self {
-            Self::At(sequence) | Self::After(sequence) => Some(sequence),
-            Self::TrimHorizon | Self::Latest | Self::Time(_) => None,
-        }
-    }
-}
-
-/// Where a read ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Until {
-    /// Nowhere: at the end of the data.
-    #[default]
-    Never,
-    /// Before the first record that arrived at or after this time, microseconds since the epoch.
-    Time(i64),
-    /// Before this record: the end of its shard for this read, and of those that go on from it. Other shards are read
-    /// to the end of the data.
-    At(SequenceNumber),
-    /// Behind this record, in the same way.
-    After(SequenceNumber),
-}
-
-impl Until {
-    /// The record that it speaks of.
-    fn sequence(self) -> Option<SequenceNumber> {
-        match self {
-            Self::At(sequence) | Self::After(sequence) => Some(sequence),
-            Self::Never | Self::Time(_) => None,
-        }
-    }
-
-    /// The first index of a shard that is not read any more, where that is known beforehand.
-    fn index(self, shard: ShardId) -> Option<u64> {
-        match self {
-            Self::At(sequence) if sequence.shard == shard => Some(sequence.index),
-            Self::After(sequence) if sequence.shard == shard => Some(sequence.index + 1),
-            _ => None,
-        }
-    }
-
-    /// How many records of a frame come before the end of the read.
-    fn take(self, shard: ShardId, frame: &FrameRef<'_>) -> usize {
-        let count = frame.header.count as usize;
-        match (self, self.index(shard)) {
-            (Self::Time(time_us), _) if frame.header.arrival_us >= time_us => 0,
-            (_, Some(end)) => end.saturating_sub(frame.header.first).min(count as u64) as usize,
-            _ => count,
-        }
-    }
-}
 
 /// In which order shards are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -209,7 +141,7 @@ impl StreamReader {
                         sequence.shard
                     )));
                 }
-                start => place_of(start, horizon),
+                start => start.place(horizon),
             };
             reader.activate(&info, place)?;
             return Ok(reader);
@@ -219,7 +151,7 @@ impl StreamReader {
             Start::At(sequence) | Start::After(sequence) => {
                 let root = sequence.shard;
                 reader.lineage = Lineage::From(BTreeSet::from([root]));
-                reader.waiting.insert(root, place_of(start, horizon));
+                reader.waiting.insert(root, start.place(horizon));
                 // What goes on from it may be there already.
                 return reader.adopt().map(|()| reader);
             }
@@ -234,7 +166,7 @@ impl StreamReader {
             }
             Start::TrimHorizon | Start::Time(_) => {
                 for info in &infos {
-                    reader.waiting.insert(info.id(), place_of(start, horizon));
+                    reader.waiting.insert(info.id(), start.place(horizon));
                 }
             }
         }
@@ -621,27 +553,5 @@ impl StreamReader {
         // Its file was opened for that, if it was not open.
         (active.has_buffers, active.has_file) = (true, true);
         self.keep_within_limits()
-    }
-}
-
-/// Refuses a sequence number that is not of a shard of this stream: its index would be taken for one of another's.
-fn check_sequence(stream: &Stream, sequence: SequenceNumber) -> Result<(), Error> {
-    let shard = sequence.shard;
-    let info = stream.manifest().shard(shard).ok_or(Error::NoShard(shard))?;
-    if info.created_s() != sequence.shard_created_s {
-        return Err(Error::Invalid(format!(
-            "sequence number {sequence} is not of this stream: its {shard} was created at another time"
-        )));
-    }
-    Ok(())
-}
-
-fn place_of(start: Start, horizon_us: Option<i64>) -> Place {
-    match start {
-        Start::TrimHorizon => horizon_us.map_or(Place::Start, Place::Time),
-        Start::Latest => Place::End,
-        Start::Time(time_us) => Place::Time(horizon_us.map_or(time_us, |horizon| horizon.max(time_us))),
-        Start::At(sequence) => Place::Index(sequence.index),
-        Start::After(sequence) => Place::Index(sequence.index + 1),
     }
 }

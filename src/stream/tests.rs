@@ -559,7 +559,7 @@ fn a_glance_sees_what_has_grown() {
     let mut reader =
         StreamReader::open(stream.clone(), Start::TrimHorizon, Until::Never, Order::Shard, None).unwrap();
     assert_eq!(drain(&mut reader).0.len(), 1);
-    let mut seen = |reader: &mut StreamReader| {
+    let seen = |reader: &mut StreamReader| {
         reader.glance().unwrap();
         drain(reader).0.into_iter().map(|(_, payload)| payload).collect::<Vec<_>>()
     };

@@ -12,29 +12,30 @@ use crate::workdir::Workdir;
 fn split(wd: &Workdir) -> (Source, Vec<SequenceNumber>) {
     let mut source = Source::create(wd, "z", 1);
     source.put(0, &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
-    source.stream.split(ShardId(0), None).unwrap();
+    source.stream.split(ShardId(0), None).expect("a split");
     source.put(1, &["left"]);
     source.put(2, &["right"]);
     let done = wd.sh("kget z --shard 0 --template '{seq}\\n'").ok();
-    let numbers = done.lines().iter().map(|line| line.parse().unwrap()).collect();
+    let numbers = done.lines().iter().map(|line| line.parse().expect("a sequence number")).collect();
     (source, numbers)
 }
 
 /// The segment of a shard that has most in it.
 fn segment(wd: &Workdir, stream: &str, shard: u32) -> PathBuf {
-    let names = fs::read_dir(wd.join(stream).join(ShardId(shard).to_string())).unwrap();
-    let names =
-        names.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "seg"));
-    names.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
+    let names = fs::read_dir(wd.join(stream).join(ShardId(shard).to_string())).expect("a shard");
+    let names = names
+        .map(|entry| entry.expect("it can be read").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "seg"));
+    names.max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len())).expect("a segment")
 }
 
 /// Flips a bit of `text` where it last stands in the segment.
 fn damage(wd: &Workdir, stream: &str, shard: u32, text: &[u8]) {
     let segment = segment(wd, stream, shard);
-    let mut bytes = fs::read(&segment).unwrap();
-    let at = bytes.windows(text.len()).rposition(|window| window == text).unwrap();
+    let mut bytes = fs::read(&segment).expect("a segment");
+    let at = bytes.windows(text.len()).rposition(|window| window == text).expect("it is there");
     bytes[at] ^= 1;
-    fs::write(&segment, bytes).unwrap();
+    fs::write(&segment, bytes).expect("it can be written");
 }
 
 /// Of the frame in which the read ended a part was taken; the cursor stood behind the whole of it, met the end of the
