@@ -84,7 +84,7 @@ fn of_stream(error: &(dyn Error + 'static)) -> Option<String> {
         format!("kshard {command} {}", stream_name::quote(&path.to_string_lossy()))
     };
     match error.downcast_ref()? {
-        Error::NotFound { path } => hint(&stream_name::not_yet(path)),
+        Error::NotFound { path } => hint(&stream_name::unknown(path)),
         Error::Exists { path } => Some(on("describe", path)),
         Error::Manifest { path, .. } => path.parent().map(|stream| on("repair", stream)),
         Error::Newer { .. } => Some(NEWER.to_owned()),

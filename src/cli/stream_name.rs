@@ -67,15 +67,14 @@ pub fn show(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The error for a stream that is not there, to one who wants it there: with what was probably meant, or which there
-/// are.
+/// The error for a stream that is not there: with what was probably meant, or how to make it.
 pub fn unknown(path: &Path) -> anyhow::Error {
-    missing(path, || "kshard list".to_owned())
+    missing(path, || format!("kshard create {}", quote(&path.to_string_lossy())))
 }
 
-/// The same to one who would fill it: with how to make it.
-pub fn not_yet(path: &Path) -> anyhow::Error {
-    missing(path, || format!("kshard create {}", quote(&path.to_string_lossy())))
+/// The same to one who only reads, and has no use for an empty one: with how to see which there are.
+pub fn unknown_to_reader(path: &Path) -> anyhow::Error {
+    missing(path, || "kshard list".to_owned())
 }
 
 fn missing(path: &Path, otherwise: impl FnOnce() -> String) -> anyhow::Error {

@@ -35,7 +35,7 @@ pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
         Some(_) => signal::install_with_children()?,
         None => signal::install()?,
     };
-    let stream = about::open(&args.stream)?;
+    let stream = about::open_to_read(&args.stream)?;
     let path = stream.path().to_owned();
     let ConsumerArgs { name, exec, commit, .. } = &args.consumer;
     let done = match (name, exec, commit) {

@@ -98,7 +98,7 @@ fn open_stream(system: &System, path: &std::path::Path, create: Option<u32>) -> 
                 other => other.with_context(|| stream_name::context(path)),
             }
         }
-        (Err(StreamError::NotFound { .. }), None) => Err(stream_name::not_yet(path)),
+        (Err(StreamError::NotFound { .. }), None) => Err(stream_name::unknown(path)),
         (other, _) => other.with_context(|| stream_name::context(path)),
     }
 }
