@@ -11,9 +11,18 @@ use crate::sys::System;
 
 /// Opens the stream that was named.
 pub(crate) fn open(arg: &StreamArg) -> anyhow::Result<Stream> {
+    open_or(arg, stream_name::unknown)
+}
+
+/// The same for one who only reads.
+pub(crate) fn open_to_read(arg: &StreamArg) -> anyhow::Result<Stream> {
+    open_or(arg, stream_name::missing)
+}
+
+fn open_or(arg: &StreamArg, missing: fn(&Path) -> anyhow::Error) -> anyhow::Result<Stream> {
     let path = arg.resolve()?;
     match Stream::open(&System::real(), &path) {
-        Err(Error::NotFound { .. }) => Err(stream_name::unknown(&path)),
+        Err(Error::NotFound { .. }) => Err(missing(&path)),
         other => other.about(&path),
     }
 }

@@ -60,7 +60,7 @@ pub struct RangeArgs {
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
     pub from: Option<Position>,
 
-    /// End here, this position not included; the same forms as --from
+    /// End here, this position not included; the same forms as --from (a sequence number ends its own shard)
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
     pub until: Option<Position>,
 

@@ -85,6 +85,9 @@ pub fn commands() -> Vec<Command> {
     PAGES.iter().map(|page| page.command()).collect()
 }
 
+/// The parts of `--help`: clap's own, but for the examples, which come behind the first line.
+const HELP: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+
 /// How many examples open `--help`.
 const HELP_EXAMPLES: usize = 3;
 
@@ -105,9 +108,9 @@ pub fn opening<'a>(examples: impl IntoIterator<Item = &'a Example>) -> String {
 }
 
 impl Page {
-    /// The command, with the examples above its help.
+    /// The command. Its help opens with what it is, on one line, and the examples.
     pub fn command(&self) -> Command {
-        self.bare_command().before_help(opening(self.examples.iter().take(HELP_EXAMPLES)))
+        self.bare_command().before_help(opening(self.examples.iter().take(HELP_EXAMPLES))).help_template(HELP)
     }
 
     /// The command by itself, as the manual page shows it.

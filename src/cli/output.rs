@@ -55,6 +55,25 @@ pub fn is_closed(error: &(dyn Error + 'static)) -> bool {
             .is_some_and(<dyn Error + Send + Sync>::is::<Closed>)
 }
 
+/// Whether standard output is a file, or `/dev/null`: nobody sees it as it is written.
+pub fn is_kept_or_thrown_away() -> bool {
+    let Ok(stat) = rustix::fs::fstat(io::stdout()) else { return true };
+    rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() || is_null(&stat)
+}
+
+/// Whether the program was started with its standard output closed. Rust opens `/dev/null` in its place, for reading
+/// and writing; a shell's `> /dev/null` is for writing alone.
+pub fn was_closed_at_start() -> bool {
+    let both =
+        rustix::fs::fcntl_getfl(io::stdout()).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR);
+    both && rustix::fs::fstat(io::stdout()).is_ok_and(|stat| is_null(&stat))
+}
+
+fn is_null(stat: &rustix::fs::Stat) -> bool {
+    let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    rustix::fs::FileType::from_raw_mode(stat.st_mode).is_char_device() && (major, minor) == (1, 3)
+}
+
 /// When written bytes leave the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Buffering {

@@ -74,7 +74,7 @@ pub fn unknown(path: &Path) -> anyhow::Error {
     missing_with(path, if path.exists() { None } else { Some(create()) })
 }
 
-/// The same where it is not to be made: for what mends or removes one.
+/// The same where it is not to be made: for what reads, mends or removes one.
 pub fn missing(path: &Path) -> anyhow::Error {
     missing_with(path, None)
 }

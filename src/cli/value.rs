@@ -187,8 +187,14 @@ impl FromStr for Time {
         }
         if let Some(ago) = text.strip_prefix('-') {
             let before_christ = |error| text.parse::<Timestamp>().map_err(|_| error);
+            // What it says of a number without a unit is of this one, sign and all.
+            let is_bare = number(ago).is_some_and(|(_, _, unit)| unit.is_empty());
+            let signed = |error: String| {
+                if is_bare { error.replace(&format!("`{ago}"), &format!("`-{ago}")) } else { error }
+            };
             return duration(ago)
                 .map(|length| Self::FromNow(-micros(length)))
+                .map_err(signed)
                 .or_else(|error| before_christ(error).map(|time| Self::At(time.as_microsecond())));
         }
         if let Some(ahead) = text.strip_prefix('+') {
@@ -240,10 +246,10 @@ pub enum Position {
     Latest,
     /// The first record that arrived at this time or later.
     Time(Time),
-    /// The record with this sequence number.
-    At(SequenceNumber),
-    /// The record behind this sequence number.
-    After(SequenceNumber),
+    /// The record with this sequence number, or one of those that it is an aggregate of.
+    At(SequenceNumber, Option<u64>),
+    /// The record behind that.
+    After(SequenceNumber, Option<u64>),
 }
 
 impl Position {
@@ -253,10 +259,27 @@ impl Position {
             Self::TrimHorizon => Start::TrimHorizon,
             Self::Latest => Start::Latest,
             Self::Time(time) => Start::Time(time.resolve(now_us)),
-            Self::At(sequence) => Start::At(sequence),
-            Self::After(sequence) => Start::After(sequence),
+            Self::At(sequence, _) | Self::After(sequence, Some(_)) => Start::At(sequence),
+            Self::After(sequence, None) => Start::After(sequence),
         }
     }
+
+    /// Of the record that a reader begins with, what is not wanted any more: its index and the last of its records.
+    pub fn within(self) -> Option<(u64, u64)> {
+        match self {
+            Self::At(sequence, Some(sub)) => sub.checked_sub(1).map(|last| (sequence.index, last)),
+            Self::After(sequence, Some(sub)) => Some((sequence.index, sub)),
+            _ => None,
+        }
+    }
+}
+
+/// `SEQUENCE`, or `SEQUENCE/SUBSEQUENCE`.
+fn place(text: &str) -> Result<(SequenceNumber, Option<u64>), String> {
+    let Some((sequence, sub)) = text.split_once('/') else { return Ok((text.parse()?, None)) };
+    let sub =
+        sub.parse().map_err(|_| format!("`{sub}` is not a sub-sequence number: give a count from 0"))?;
+    Ok((sequence.parse()?, Some(sub)))
 }
 
 impl FromStr for Position {
@@ -265,10 +288,10 @@ impl FromStr for Position {
     /// The service's own `TRIM_HORIZON` and `LATEST` are understood as well.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(number) = text.strip_prefix("at:") {
-            return number.parse().map(Self::At);
+            return place(number).map(|(sequence, sub)| Self::At(sequence, sub));
         }
         if let Some(number) = text.strip_prefix("after:") {
-            return number.parse().map(Self::After);
+            return place(number).map(|(sequence, sub)| Self::After(sequence, sub));
         }
         match text.to_ascii_lowercase().replace('_', "-").as_str() {
             "trim-horizon" => Ok(Self::TrimHorizon),
@@ -295,8 +318,10 @@ impl fmt::Display for Position {
             Self::TrimHorizon => f.write_str("trim-horizon"),
             Self::Latest => f.write_str("latest"),
             Self::Time(time) => time.fmt(f),
-            Self::At(number) => write!(f, "at:{number}"),
-            Self::After(number) => write!(f, "after:{number}"),
+            Self::At(number, None) => write!(f, "at:{number}"),
+            Self::At(number, Some(sub)) => write!(f, "at:{number}/{sub}"),
+            Self::After(number, None) => write!(f, "after:{number}"),
+            Self::After(number, Some(sub)) => write!(f, "after:{number}/{sub}"),
         }
     }
 }
@@ -569,8 +594,10 @@ mod tests {
             ("TRIM_HORIZON", Position::TrimHorizon),
             ("LATEST", Position::Latest),
             ("-1h", Position::Time(Time::FromNow(-3_600_000_000))),
-            (format!("at:{number}").as_str(), Position::At(sequence)),
-            (format!("after:{number}").as_str(), Position::After(sequence)),
+            (format!("at:{number}").as_str(), Position::At(sequence, None)),
+            (format!("at:{number}/3").as_str(), Position::At(sequence, Some(3))),
+            (format!("after:{number}").as_str(), Position::After(sequence, None)),
+            (format!("after:{number}/0").as_str(), Position::After(sequence, Some(0))),
         ] {
             assert_eq!(text.parse(), Ok(position), "{text}");
         }

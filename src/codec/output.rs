@@ -46,6 +46,15 @@ impl OutputFormat {
     pub fn template_names() -> &'static [&'static str] {
         super::template::NAMES
     }
+
+    /// A template, checked.
+    ///
+    /// # Errors
+    /// Where it has a mistake.
+    pub fn template(text: &str) -> Result<Self, String> {
+        Template::parse(text, "")?;
+        Ok(Self::Template(text.to_owned()))
+    }
 }
 
 impl std::str::FromStr for OutputFormat {
@@ -60,10 +69,7 @@ impl std::str::FromStr for OutputFormat {
             "base64" => Self::Base64,
             "json" => Self::Json,
             "csv" => Self::Csv,
-            _ if text.contains('{') => {
-                Template::parse(text, "")?;
-                Self::Template(text.to_owned())
-            }
+            _ if text.contains('{') => Self::template(text)?,
             _ => {
                 let names = NAMES.join(", ");
                 return Err(format!("`{text}` is not an output format: give one of {names}, or a template"));

@@ -22,7 +22,7 @@ use super::checkpoint::Checkpoint;
 use super::cursor::{Place, ShardCursor};
 use super::error::Error;
 use super::manifest::{Manifest, ShardInfo};
-use super::reader::Start;
+use super::span::Start;
 use super::{Stream, document};
 use crate::record::ShardId;
 use crate::sys::System;
@@ -192,18 +192,30 @@ pub struct Bookmark {
     pub until_us: i64,
     /// The shards of which records were handed out.
     pub shards: Vec<u32>,
+    /// The checkpoints once it is committed, in the order of the shards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<Checkpoint>,
     /// How many records.
     pub records: u64,
 }
 
 impl Bookmark {
+    /// Whether it could be written to this file: what is handed out for a bookmark that cannot be kept is in nobody's
+    /// hands until its time is up.
+    pub fn check_place(system: &System, path: &Path) -> Result<(), Error> {
+        let path = in_directory(path);
+        let trial = path.with_file_name(format!(".{}.new", Uuid::new_v4().simple()));
+        let made = match system.disk.list(&path) {
+            Ok(_) => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+            Err(_) => system.disk.create(&trial).and_then(|_| system.disk.remove(&trial)),
+        };
+        made.map_err(|source| Error::Io { doing: "write", path, source })
+    }
+
     /// Writes it to a file, which holds the whole of it or is not there.
     pub fn write(&self, system: &System, path: &Path) -> Result<(), Error> {
         let bytes = document::encode(BOOKMARK_KIND, VERSION, self)?;
-        let path = match path.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Path::new(".").join(path),
-            _ => path.to_owned(),
-        };
+        let path = in_directory(path);
         system.disk.replace(&path, &bytes).map_err(|source| Error::Io { doing: "write", path, source })
     }
 
@@ -215,6 +227,14 @@ impl Bookmark {
             source,
         })?;
         document::decode(BOOKMARK_KIND, VERSION, path, &bytes)
+    }
+}
+
+/// A bare name with its directory.
+fn in_directory(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new(".").join(path),
+        _ => path.to_owned(),
     }
 }
 
@@ -264,6 +284,10 @@ impl Consumer {
     pub fn open_or_create(stream: &Stream, name: &str, start: Start) -> Result<Self, Error> {
         let disk = &stream.system().disk;
         let dir = Self::dir_of(stream, name);
+        if matches!(start, Start::At(_) | Start::After(_)) && !disk.exists(&dir.join(STATE_NAME)) {
+            // Before anything is made.
+            return Err(cannot_begin());
+        }
         for dir in [dir.parent().unwrap_or(&dir), &dir, &dir.join(WORKERS_NAME)] {
             match disk.create_dir(dir) {
                 Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
@@ -467,10 +491,14 @@ impl Consumer {
         }
         let now = self.system.clock.now_us();
         self.update(|state| {
-            let done = |state: &ConsumerState, shard: &u32| {
-                state.shards.get(shard).is_some_and(|known| known.bookmark == Some(bookmark.token))
+            // Another may have been committed since, further on.
+            let done = |(i, shard): (usize, &u32)| {
+                let end = bookmark.ends.get(i);
+                state.shards.get(shard).is_some_and(|known| {
+                    known.bookmark == Some(bookmark.token) || end.is_some_and(|&end| known.checkpoint >= end)
+                })
             };
-            if bookmark.shards.iter().all(|shard| done(state, shard)) {
+            if bookmark.shards.iter().enumerate().all(done) {
                 return Ok(if bookmark.shards.is_empty() { Committed::Now } else { Committed::Before });
             }
             for &shard in &bookmark.shards {
@@ -510,6 +538,10 @@ pub(super) fn moved(path: &Path, bytes: Vec<u8>, new: bool) -> Result<Vec<u8>, E
     if state == before { Ok(bytes) } else { document::encode(KIND, VERSION, &state) }
 }
 
+fn cannot_begin() -> Error {
+    Error::Invalid("a consumer begins at trim-horizon, latest or a time, for it reads all shards".to_owned())
+}
+
 /// The first places. A place applies to the shards that are there now; those that come into being later are children,
 /// and read from their start, or there would be a gap.
 fn begin(stream: &Stream, start: Start) -> Result<BTreeMap<u32, ShardState>, Error> {
@@ -518,9 +550,7 @@ fn begin(stream: &Stream, start: Start) -> Result<BTreeMap<u32, ShardState>, Err
         Start::TrimHorizon => Ok(Some(horizon.map_or(Place::Start, Place::Time))),
         Start::Latest => Ok(info.is_open().then_some(Place::End)),
         Start::Time(time_us) => Ok(Some(Place::Time(horizon.map_or(time_us, |h| h.max(time_us))))),
-        Start::At(_) | Start::After(_) => Err(Error::Invalid(
-            "a consumer begins at trim-horizon, latest or a time, for it reads all shards".to_owned(),
-        )),
+        Start::At(_) | Start::After(_) => Err(cannot_begin()),
     };
     let mut shards = BTreeMap::new();
     for info in &stream.manifest().shards {

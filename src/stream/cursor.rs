@@ -1,5 +1,7 @@
 //! One shard's place: where a read begins, and which records of a frame come before it.
 
+use std::path::PathBuf;
+
 use super::error::{Error, InShard};
 use super::manifest::ShardInfo;
 use super::{Stream, sequence};
@@ -69,6 +71,16 @@ impl ShardCursor {
     /// The index of the next record.
     pub fn next_index(&self) -> u64 {
         self.reader.next_index().max(self.from)
+    }
+
+    /// Whether the file that it stands in has another length than when the tail was found there, if it is held open.
+    pub(super) fn has_changed(&self) -> bool {
+        self.reader.has_changed()
+    }
+
+    /// The segment it stands in, and where in it.
+    pub(super) fn place(&self) -> (PathBuf, u64) {
+        self.reader.place()
     }
 
     /// The sequence number of a record of this shard.

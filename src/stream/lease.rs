@@ -412,6 +412,7 @@ impl Worker {
                 token,
                 until_us,
                 shards: Vec::new(),
+                ends: Vec::new(),
                 records: 0,
             };
             for &Progress { shard, to, records, bytes } in progress {
@@ -422,6 +423,7 @@ impl Worker {
                 known.owner = None;
                 known.reserved = Some(Reservation { token, until_us, to, records, bytes });
                 bookmark.shards.push(shard.0);
+                bookmark.ends.push(to);
                 bookmark.records += records;
             }
             Ok(bookmark)

@@ -31,6 +31,7 @@ mod rebuild;
 pub mod repair;
 mod reshard;
 mod router;
+mod span;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -58,8 +59,9 @@ pub use error::{Between, Error};
 pub use lag::{ShardLag, Waits};
 pub use lease::{Assignment, FAILOVER_DEFAULT, Progress, Worker};
 pub use manifest::{Closed, Compression, MANIFEST_NAME, Manifest, NewShard, Reshard, ShardInfo};
-pub use reader::{Delivery, Order, Polled, Start, StreamReader, Until};
+pub use reader::{Delivery, Order, Polled, StreamReader};
 pub use router::Router;
+pub use span::{Start, Until};
 pub use stats::{Count, Extent, Load, Outgoing, PUT_PAYLOAD_UNIT_BYTES, ShardStats, extents};
 pub use trim::Freed;
 

@@ -6,35 +6,10 @@ use super::Stream;
 use super::cursor::{Place, ShardCursor, Step};
 use super::error::Error;
 use super::manifest::ShardInfo;
+use super::span::{Start, Until, check_sequence};
 use crate::log::{Damage, FrameRef, Missed};
-use crate::record::{SequenceNumber, ShardId};
-
-/// Where a read begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// At the oldest record that has not expired.
-    TrimHorizon,
-    /// Behind the newest record.
-    Latest,
-    /// At the first record that arrived at or after this time, microseconds since the epoch.
-    Time(i64),
-    /// At this record: its shard, and those that go on from it.
-    At(SequenceNumber),
-    /// Behind this record: its shard, and those that go on from it.
-    After(SequenceNumber),
-}
-
-/// Where a read ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Until {
-    /// Nowhere: at the end of the data.
-    #[default]
-    Never,
-    /// Before the first record that arrived at or after this time, microseconds since the epoch.
-    Time(i64),
-    /// Before the record with this index in this shard; other shards are read to the end of the data.
-    Index(ShardId, u64),
-}
+use crate::record::ShardId;
+use crate::sys;
 
 /// In which order shards are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,8 +60,8 @@ pub enum Polled<R> {
 const BUFFERS_MAX: usize = 32;
 /// A cursor that has read a frame above this size gives its buffers back when another is read.
 const FRAME_BYTES_KEPT: u32 = 512 << 10;
-/// So many cursors may hold a file open: half of what a process is usually allowed.
-const FILES_MAX: usize = 512;
+/// So many cursors may hold a file open, where the process may have twice as many.
+const FILES_MAX: usize = 4096;
 /// In [`Order::Turns`] a shard that has more gives way after so many frames.
 const TURN_FRAMES: u32 = 64;
 
@@ -97,6 +72,8 @@ struct Active {
     idle: bool,
     /// Not to be read for now.
     held: bool,
+    /// It ends before the end that the manifest tells of, and that has been said: there is nothing more to find.
+    cut: bool,
     /// When its next frame arrived, as long as that is known: a parked cursor need not be woken to be compared.
     arrival: Option<i64>,
     /// When it was last read, in steps of the reader.
@@ -122,6 +99,8 @@ pub struct StreamReader {
     active: Vec<Active>,
     /// Shards that have been read to their end, or whose records all come before the start.
     done: BTreeSet<ShardId>,
+    /// Shards that were left where the read ends and before they do: what goes on from them is not read.
+    stopped: BTreeSet<ShardId>,
     /// Shards that wait for their parents, and where they begin.
     waiting: BTreeMap<ShardId, Place>,
     /// Shards that have ended while the manifest did not yet say who goes on.
@@ -133,6 +112,8 @@ pub struct StreamReader {
     steps: u64,
     /// Frames that the cursor `at` has brought in its turn.
     turn: u32,
+    /// So many cursors hold a file open.
+    files_max: usize,
 }
 
 impl StreamReader {
@@ -146,6 +127,9 @@ impl StreamReader {
     ) -> Result<Self, Error> {
         let now = stream.system().clock.now_us();
         let horizon = stream.manifest().horizon_us(now);
+        for sequence in [start.sequence(), until.sequence()].into_iter().flatten() {
+            check_sequence(&stream, sequence)?;
+        }
         let mut reader = Self::empty(stream, until, order);
         let infos = reader.stream.manifest().shards.clone();
         if let Some(shard) = only {
@@ -157,7 +141,7 @@ impl StreamReader {
                         sequence.shard
                     )));
                 }
-                start => place_of(start, horizon),
+                start => start.place(horizon),
             };
             reader.activate(&info, place)?;
             return Ok(reader);
@@ -166,11 +150,8 @@ impl StreamReader {
         match start {
             Start::At(sequence) | Start::After(sequence) => {
                 let root = sequence.shard;
-                if !infos.iter().any(|info| info.id() == root) {
-                    return Err(Error::NoShard(root));
-                }
                 reader.lineage = Lineage::From(BTreeSet::from([root]));
-                reader.waiting.insert(root, place_of(start, horizon));
+                reader.waiting.insert(root, start.place(horizon));
                 // What goes on from it may be there already.
                 return reader.adopt().map(|()| reader);
             }
@@ -185,7 +166,7 @@ impl StreamReader {
             }
             Start::TrimHorizon | Start::Time(_) => {
                 for info in &infos {
-                    reader.waiting.insert(info.id(), place_of(start, horizon));
+                    reader.waiting.insert(info.id(), start.place(horizon));
                 }
             }
         }
@@ -193,12 +174,14 @@ impl StreamReader {
         Ok(reader)
     }
 
-    /// A reader that begins with no shard and takes up none of itself; see [`StreamReader::add`].
+    /// A reader that begins with no shard and takes up none of itself; see [`StreamReader::add`]. Where it ends is
+    /// [checked](StreamReader::check_until) by whoever makes it.
     pub fn empty(stream: Stream, until: Until, order: Order) -> Self {
         Self {
             stream,
             active: Vec::new(),
             done: BTreeSet::new(),
+            stopped: BTreeSet::new(),
             waiting: BTreeMap::new(),
             unresolved: BTreeSet::new(),
             lineage: Lineage::Given,
@@ -207,7 +190,13 @@ impl StreamReader {
             at: 0,
             steps: 0,
             turn: 0,
+            files_max: (sys::process::open_files_max() / 2).clamp(8, FILES_MAX),
         }
+    }
+
+    /// Refuses an end that this stream does not have.
+    pub fn check_until(stream: &Stream, until: Until) -> Result<(), Error> {
+        until.sequence().map_or(Ok(()), |sequence| check_sequence(stream, sequence))
     }
 
     /// The stream.
@@ -223,6 +212,11 @@ impl StreamReader {
     /// The shards that are being read.
     pub fn shards(&self) -> impl Iterator<Item = ShardId> {
         self.active.iter().map(|active| active.info.id())
+    }
+
+    /// Whether a shard was left where the read ends.
+    pub fn has_stopped(&self) -> bool {
+        !self.stopped.is_empty()
     }
 
     /// How many they are.
@@ -254,6 +248,17 @@ impl StreamReader {
         }
     }
 
+    /// Leaves a shard where the read ends. What was read of it may be about to be noted down, and nobody can ask for it
+    /// any more.
+    fn stop(&mut self, i: usize) -> Result<(), Error> {
+        let active = &mut self.active[i];
+        let shard = active.info.id();
+        active.cursor.make_durable()?;
+        self.stopped.insert(shard);
+        self.drop_active(i);
+        Ok(())
+    }
+
     fn drop_active(&mut self, i: usize) {
         self.active.remove(i);
         // The one that was read stays the one that is read.
@@ -275,6 +280,7 @@ impl StreamReader {
             cursor,
             idle: false,
             held: false,
+            cut: false,
             arrival: None,
             used: self.steps,
             has_buffers: true,
@@ -292,7 +298,8 @@ impl StreamReader {
                 .flatten()
                 .map(|(i, _)| i)
         };
-        if self.active.len() <= BUFFERS_MAX {
+        let files_max = self.files_max;
+        if self.active.len() <= BUFFERS_MAX.min(files_max) {
             return Ok(());
         }
         while let Some(i) = least(&mut self.active, |a| a.has_buffers, BUFFERS_MAX) {
@@ -303,7 +310,7 @@ impl StreamReader {
             active.cursor.release();
             active.has_buffers = false;
         }
-        while let Some(i) = least(&mut self.active, |a| a.has_file, FILES_MAX) {
+        while let Some(i) = least(&mut self.active, |a| a.has_file, files_max) {
             let active = &mut self.active[i];
             active.cursor.park();
             (active.has_buffers, active.has_file) = (false, false);
@@ -315,18 +322,15 @@ impl StreamReader {
     fn activate_ready(&mut self) -> Result<(), Error> {
         let manifest = self.stream.manifest().clone();
         let mut ready = Vec::new();
-        let active: BTreeSet<u32> = self.active.iter().map(|active| active.info.shard).collect();
+        let mut before: BTreeSet<ShardId> = self.active.iter().map(|active| active.info.id()).collect();
+        before.extend(self.stopped.iter().chain(self.waiting.keys()));
         for (&shard, &place) in &self.waiting {
             let Some(info) = manifest.shard(shard) else {
                 // Expired meanwhile.
                 ready.push((shard, None, place));
                 continue;
             };
-            let waits = info
-                .parents
-                .iter()
-                .any(|&parent| self.waiting.contains_key(&ShardId(parent)) || active.contains(&parent));
-            if !waits {
+            if !info.parents.iter().any(|&parent| before.contains(&ShardId(parent))) {
                 ready.push((shard, Some(info.clone()), place));
             }
         }
@@ -360,6 +364,16 @@ impl StreamReader {
         self.reload()
     }
 
+    /// Looks at shards that were at their tails where that costs least: those whose file has another length than it had
+    /// then. A segment that begins while the one before it stays as it is, which is what a crash leaves, is left to
+    /// [`StreamReader::refresh`], and so are files that are not held open.
+    pub fn glance(&mut self) -> Result<(), Error> {
+        for active in self.active.iter_mut().filter(|active| active.idle) {
+            active.idle = !active.cursor.has_changed();
+        }
+        if self.unresolved.is_empty() { Ok(()) } else { self.reload() }
+    }
+
     /// Looks for shards that have come into being. They do so only where a shard ends, which [`StreamReader::poll`]
     /// meets by itself; this is for the time between that end and the word of the manifest.
     pub fn reload(&mut self) -> Result<(), Error> {
@@ -371,11 +385,12 @@ impl StreamReader {
         let stream = &self.stream;
         // Open in the manifest: who goes on is not known yet.
         self.unresolved.retain(|&shard| stream.manifest().shard(shard).is_some_and(ShardInfo::is_open));
-        let active: BTreeSet<u32> = self.active.iter().map(|active| active.info.shard).collect();
+        let mut known: BTreeSet<ShardId> = self.active.iter().map(|active| active.info.id()).collect();
+        known.extend(self.done.iter().chain(&self.stopped).chain(self.waiting.keys()));
         // In the order of their numbers, so that a grandchild finds its parent known.
         for info in &stream.manifest().shards {
             let id = info.id();
-            if self.done.contains(&id) || self.waiting.contains_key(&id) || active.contains(&info.shard) {
+            if known.contains(&id) {
                 continue;
             }
             // A new shard is a child; it is read from its start, whatever the read began with, or there would be a
@@ -399,9 +414,22 @@ impl StreamReader {
     pub fn poll<R>(&mut self, visit: &mut dyn FnMut(&Delivery<'_>) -> R) -> Result<Polled<R>, Error> {
         loop {
             let Some(i) = self.choose()? else {
-                let over = self.active.is_empty() && self.waiting.is_empty() && self.unresolved.is_empty();
+                // What waits while nothing is read waits for a shard that was stopped.
+                let over = self.active.is_empty()
+                    && (self.waiting.is_empty() || !self.stopped.is_empty())
+                    && self.unresolved.is_empty();
                 return Ok(if over { Polled::End } else { Polled::Tail });
             };
+            let Active { info, cursor, cut, .. } = &self.active[i];
+            // Its cursor stands behind the whole of a frame of which a part was asked for: no further step of it is
+            // anybody's, be it damage or the end of the shard.
+            if self.until.index(info.id()).is_some_and(|end| cursor.next_index() >= end) {
+                self.stop(i)?;
+                continue;
+            }
+            if *cut {
+                return self.end_shard(i);
+            }
             self.turn = if self.at == i { self.turn + 1 } else { 0 };
             if let Some(last) =
                 self.active.get_mut(self.at).filter(|last| self.at != i && last.has_large_buffers)
@@ -422,7 +450,7 @@ impl StreamReader {
             let mut is_large = false;
             let step = active.cursor.step(&mut |frame, skip| {
                 is_large = frame.header.body_bytes.max(frame.header.stored_bytes) > FRAME_BYTES_KEPT;
-                let take = take_until(until, shard, frame);
+                let take = until.take(shard, frame);
                 (take > skip).then(|| visit(&Delivery { shard, shard_created_s, frame, skip, take }))
             })?;
             active.has_large_buffers |= is_large;
@@ -431,27 +459,49 @@ impl StreamReader {
             }
             match step {
                 Step::Frame(Some(value)) => return Ok(Polled::Frame(shard, value)),
-                Step::Frame(None) => {
-                    // Beyond the end of what was asked for.
-                    self.drop_active(i);
-                    self.done.insert(shard);
-                }
-                Step::Tail => self.active[i].idle = true,
+                // Beyond the end of what was asked for.
+                Step::Frame(None) => self.stop(i)?,
+                Step::Tail => match self.missing_end(i) {
+                    None => self.active[i].idle = true,
+                    Some(damage) => {
+                        self.active[i].cut = true;
+                        if damage.next > damage.first {
+                            return Ok(Polled::Damage(shard, damage));
+                        }
+                    }
+                },
                 Step::Damage(damage) => return Ok(Polled::Damage(shard, damage)),
                 Step::Missed(missed) => return Ok(Polled::Missed(shard, missed)),
-                Step::End(_) => {
-                    // Whoever notes its end down cannot ask for it any more.
-                    self.active[i].cursor.make_durable()?;
-                    if !matches!(self.lineage, Lineage::Given) {
-                        self.unresolved.insert(shard);
-                    }
-                    self.drop_active(i);
-                    self.done.insert(shard);
-                    self.reload()?;
-                    return Ok(Polled::ShardEnd(shard));
-                }
+                Step::End(_) => return self.end_shard(i),
             }
         }
+    }
+
+    /// A shard has been read to its end.
+    fn end_shard<R>(&mut self, i: usize) -> Result<Polled<R>, Error> {
+        let active = &mut self.active[i];
+        let shard = active.info.id();
+        // Whoever notes its end down cannot ask for it any more.
+        active.cursor.make_durable()?;
+        if !matches!(self.lineage, Lineage::Given) {
+            self.unresolved.insert(shard);
+        }
+        self.drop_active(i);
+        self.done.insert(shard);
+        self.reload()?;
+        Ok(Polled::ShardEnd(shard))
+    }
+
+    /// What a shard lacks that the manifest has as closed and whose log just goes on: its end frame is on the disk
+    /// before the manifest says so, so that it, and what comes before it, has been damaged. `None` where nothing is
+    /// known to be missing.
+    fn missing_end(&self, i: usize) -> Option<Damage> {
+        let Active { info, cursor, .. } = &self.active[i];
+        let closed = self.stream.manifest().shard(info.id())?.closed.as_ref()?;
+        let (path, offset) = cursor.place();
+        let first = cursor.next_index();
+        let reason = "the shard is closed, and its log ends before that";
+        Some(Damage { path, offset, until: offset, first, next: closed.next_index.max(first), reason })
     }
 
     /// The cursor to read next.
@@ -493,28 +543,15 @@ impl StreamReader {
 
     /// Makes all that has been read of a shard durable.
     pub fn make_durable(&mut self, shard: ShardId) -> Result<(), Error> {
-        self.cursor(shard).map_or(Ok(()), ShardCursor::make_durable)
-    }
-}
-
-fn place_of(start: Start, horizon_us: Option<i64>) -> Place {
-    match start {
-        Start::TrimHorizon => horizon_us.map_or(Place::Start, Place::Time),
-        Start::Latest => Place::End,
-        Start::Time(time_us) => Place::Time(horizon_us.map_or(time_us, |horizon| horizon.max(time_us))),
-        Start::At(sequence) => Place::Index(sequence.index),
-        Start::After(sequence) => Place::Index(sequence.index + 1),
-    }
-}
-
-/// How many records of a frame come before the end of the read.
-fn take_until(until: Until, shard: ShardId, frame: &FrameRef<'_>) -> usize {
-    let count = frame.header.count as usize;
-    match until {
-        Until::Time(time_us) if frame.header.arrival_us >= time_us => 0,
-        Until::Index(last, end) if last == shard => {
-            end.saturating_sub(frame.header.first).min(count as u64) as usize
+        let Some(active) = self.active.iter_mut().find(|active| active.info.id() == shard) else {
+            return Ok(());
+        };
+        if active.cursor.durable() >= active.cursor.next_index() {
+            return Ok(());
         }
-        Until::Never | Until::Time(_) | Until::Index(..) => count,
+        active.cursor.make_durable()?;
+        // Its file was opened for that, if it was not open.
+        (active.has_buffers, active.has_file) = (true, true);
+        self.keep_within_limits()
     }
 }

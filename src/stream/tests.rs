@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::hash::HashKey;
 use crate::log::{Batch, Codec, Fresh, Writer};
@@ -94,8 +96,12 @@ fn put(stream: &Stream, shard: u32, payloads: &[&str]) {
 
 /// All that a reader from the horizon sees, shard by shard.
 fn read(stream: &Stream) -> Vec<(u32, String)> {
-    let mut reader =
-        StreamReader::open(stream.clone(), Start::TrimHorizon, Until::Never, Order::Shard, None).unwrap();
+    let start = Start::TrimHorizon;
+    drain(&mut StreamReader::open(stream.clone(), start, Until::Never, Order::Shard, None).unwrap()).0
+}
+
+/// All that a reader has now, and whether there is nothing more to come.
+fn drain(reader: &mut StreamReader) -> (Vec<(u32, String)>, bool) {
     let mut seen = Vec::new();
     loop {
         let polled = reader
@@ -108,7 +114,8 @@ fn read(stream: &Stream) -> Vec<(u32, String)> {
         match polled {
             Polled::Frame(shard, payloads) => seen.extend(payloads.into_iter().map(|p| (shard.0, p))),
             Polled::ShardEnd(_) => {}
-            Polled::Tail | Polled::End => return seen,
+            Polled::Tail => return (seen, false),
+            Polled::End => return (seen, true),
             other => panic!("{other:?}"),
         }
     }
@@ -501,4 +508,66 @@ fn a_stream_in_use_is_not_deleted() {
     stream.delete(true).unwrap();
     assert_eq!(std::fs::read_dir(bench.dir.path()).unwrap().count(), 0);
     assert!(matches!(Stream::open(&bench.system, &bench.path()), Err(Error::NotFound { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Where a read ends inside a frame, all before that place is delivered and nothing behind it, be that the rest of
+    /// the frame, the end of the shard or its children; and what goes on from there misses nothing.
+    #[test]
+    fn a_read_in_two_parts_is_the_whole(
+        frames in prop::collection::vec(1_usize..5, 1..5),
+        at in 0.0..1.0_f64,
+        is_split: bool,
+        order in prop::sample::select(vec![Order::Shard, Order::Turns, Order::Arrival]),
+    ) {
+        let bench = Bench::new();
+        let mut stream = bench.create(&shards(1));
+        let total: usize = frames.iter().sum();
+        let names: Vec<String> = (0..total).map(|n| n.to_string()).collect();
+        let mut rest = &names[..];
+        for count in frames {
+            let (frame, behind) = rest.split_at(count);
+            rest = behind;
+            put(&stream, 0, &frame.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        if is_split {
+            let children = stream.split(ShardId(0), None).unwrap();
+            put(&stream, children[0].0, &["child"]);
+        }
+        let all = read(&stream);
+        let index = (at * total as f64) as usize;
+        let info = stream.manifest().shard(ShardId(0)).unwrap();
+        // A pause reserves no index: the records of one shard have indexes without a gap here.
+        let place = sequence(ShardId(0), info.created_s(), index as u64, 0);
+        let open = |start, until| StreamReader::open(stream.clone(), start, until, order, None).unwrap();
+        let (before, ended) = drain(&mut open(Start::TrimHorizon, Until::At(place)));
+        prop_assert_eq!(&before, &all[..index]);
+        prop_assert!(ended, "where nothing can be read any more the read is over");
+        let (behind, _) = drain(&mut open(Start::At(place), Until::Never));
+        prop_assert_eq!(&behind, &all[index..]);
+    }
+}
+
+/// A cheap look finds what was appended, and takes no shard for changed that is not.
+#[test]
+fn a_glance_sees_what_has_grown() {
+    let bench = Bench::new();
+    let stream = bench.create(&shards(2));
+    put(&stream, 0, &["a"]);
+    let mut reader =
+        StreamReader::open(stream.clone(), Start::TrimHorizon, Until::Never, Order::Shard, None).unwrap();
+    assert_eq!(drain(&mut reader).0.len(), 1);
+    let seen = |reader: &mut StreamReader| {
+        reader.glance().unwrap();
+        drain(reader).0.into_iter().map(|(_, payload)| payload).collect::<Vec<_>>()
+    };
+    assert!(seen(&mut reader).is_empty());
+    let mut writer = writer(&stream, 1);
+    append(&mut writer, &["b"], None);
+    assert_eq!(seen(&mut reader), ["b"]);
+    writer.roll().unwrap();
+    append(&mut writer, &["c"], None);
+    assert_eq!(seen(&mut reader), ["c"]);
 }

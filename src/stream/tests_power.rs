@@ -274,6 +274,36 @@ fn a_checkpoint_beyond_a_lost_tail() {
     assert!(enough, "too little happened: {lost} were lost, {beyond} behind a checkpoint, {told} told");
 }
 
+/// A shard that is left where the read ends was asked for durability afterwards, when nobody had it any more, and that
+/// was answered as done: a checkpoint lay on records that no sync had covered.
+#[test]
+fn what_was_read_up_to_the_end_of_a_read_survives_a_power_loss() {
+    for seed in 0..32 {
+        let machine = Machine::new();
+        let stream = stream_on(&machine);
+        let mut writer = open_writer(&stream);
+        let append = |writer: &mut Writer, payload: &[u8; 8]| {
+            let mut batch = Batch::new(None);
+            batch.push(Fresh { payload, ..Fresh::default() });
+            writer.append(&[batch.draft(Codec::None, None)]).unwrap();
+        };
+        append(&mut writer, b"00000001");
+        let end_us = stream.system().clock.now_us() + 1_000_000;
+        machine.set_clock(end_us);
+        append(&mut writer, b"00000002");
+        let mut reader = StreamReader::empty(stream.clone(), Until::Time(end_us), Order::Shard);
+        reader.add(stream.manifest().shard(SHARD).unwrap(), Place::Start).unwrap();
+        assert_eq!(take(&mut reader).unwrap().0, [1]);
+        assert!(matches!(reader.poll(&mut |_| ()).unwrap(), Polled::End));
+        reader.make_durable(SHARD).unwrap();
+        std::mem::forget(writer);
+        machine.crash(seed);
+        let mut again = StreamReader::empty(stream.clone(), Until::Never, Order::Shard);
+        again.add(stream.manifest().shard(SHARD).unwrap(), Place::Start).unwrap();
+        assert_eq!(take(&mut again).expect("it was durable").0, [1], "seed {seed}");
+    }
+}
+
 /// A consumer's maker is killed at any moment; whoever uses what he left and commits can rely on it.
 #[test]
 fn a_consumer_whose_maker_was_killed_survives_a_power_loss() {

@@ -2,8 +2,14 @@
 
 use std::fs;
 
-use rustix::process::{Pid, Signal, getpid, kill_process_group};
+use rustix::process::{Pid, Resource, Signal, getpid, getrlimit, kill_process_group};
 use serde::{Deserialize, Serialize};
+
+/// How many files this process may have open.
+pub fn open_files_max() -> usize {
+    let soft = getrlimit(Resource::Nofile).current;
+    soft.map_or(usize::MAX, |soft| usize::try_from(soft).unwrap_or(usize::MAX))
+}
 
 /// A process, told from a later one with the same number by when it was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -107,6 +107,18 @@ fn a_limit_stops_inside_an_aggregate_too() {
     let exec =
         "kget clicks --consumer e --exec 'cat; echo -' --batch-size 2 --template '{subseq}{payload}\\n'";
     wd.sh(exec).expect_stdout("w\n0x\n-\n1y\n2z\n-\n");
+    // Batches of one aggregate can be told apart, and a place in one can be named.
+    let exec = "kget clicks --consumer s --batch-size 1 --exec \
+                'cat > /dev/null; echo \"$KPIPE_FIRST_SUBSEQUENCE-$KPIPE_LAST_SUBSEQUENCE\"'";
+    wd.sh(exec).expect_stdout("-\n0-0\n1-1\n2-2\n");
+    let number = wd.sh("kget clicks -n 2 --template '{seq}\\n' | tail -n 1").ok().text().trim().to_owned();
+    for (from, rest) in [("at", "y\nz\n"), ("after", "z\n")] {
+        wd.sh(&format!("kget clicks --from {from}:{number}/1")).expect_stdout(rest);
+    }
+    wd.sh(&format!("kget clicks --from at:{number}/0")).expect_stdout("x\ny\nz\n");
+    wd.sh(&format!("kget clicks --from after:{number}/2")).expect_stdout("");
+    wd.sh(&format!("kget clicks --until at:{number}/1")).fails();
+    wd.sh(&format!("kget clicks --from at:{number}/x")).fails();
 }
 
 #[test]
@@ -339,6 +351,123 @@ fn a_bookmark_is_committed_or_its_time_is_up() {
     wd.sh("kget clicks --consumer other --commit again").fails();
     wd.sh("kget clicks --consumer c --bookmark none; kget clicks --consumer c --commit none")
         .expect_stdout("");
+}
+
+/// A bookmark was called stale after a later one had been committed, for a reason that was not true; what was handed out
+/// for one that could not be written was in nobody's hands for five minutes; and a file that is no bookmark led to a
+/// hint about a stream with no name.
+#[test]
+fn a_bookmark_that_was_committed_stays_so_and_one_that_cannot_be_kept_reserves_nothing() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "clicks", 1);
+    source.put(0, &["a"]);
+    wd.sh("kget clicks --consumer c --bookmark one; kget clicks --consumer c --commit one")
+        .expect_stdout("a\n");
+    source.put(0, &["b"]);
+    wd.sh("kget clicks --consumer c --bookmark two; kget clicks --consumer c --commit two")
+        .expect_stdout("b\n");
+    wd.sh("kget clicks --consumer c --commit one; kget clicks --consumer c --commit two").expect_stdout("");
+    source.put(0, &["c"]);
+    wd.sh("kget clicks --consumer c --bookmark nodir/x").fails();
+    wd.sh("mkdir dir; kget clicks --consumer c --bookmark dir").fails();
+    wd.sh("kget clicks --consumer c").expect_stdout("c\n");
+    wd.sh("echo junk > junk; kget clicks --consumer c --commit junk").fails().expect_stderr(&format!(
+        "kget: stream clicks ({0}): bookmark: junk: is not a bookmark: its first line is not right: expected value at \
+         line 1 column 1\ntry: kget {0} --consumer c --bookmark junk\n",
+        wd.join("clicks").display()
+    ));
+    let done = wd.sh("kget clicks --consumer nobody --commit two").fails();
+    assert!(done.stderr.contains("try: kshard consumers "), "{}", done.stderr);
+    assert!(!wd.join("clicks/consumers/nobody").exists());
+}
+
+/// A worker that had been stopped, and whose shard another had taken over and handed back, got it back and dropped it in
+/// one look at the leases: it held it for ever and read nothing.
+#[test]
+fn a_worker_that_was_stopped_reads_what_it_holds_again() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "clicks", 1);
+    for (name, how) in [("exec", "--exec 'cat >> exec.out'"), ("file", "> file.out")] {
+        let out = format!("{name}.out");
+        let script = format!("exec kget clicks -f --from latest --consumer {name} --failover 1s {how}");
+        let one = wd.sh(&script).spawn();
+        eventually("it is there", || wd.join(format!("clicks/consumers/{name}/state.json")).exists());
+        source.put(0, &["a"]);
+        eventually("it reads", || lines(&wd, &out) == ["a"]);
+        // Longer than a checkpoint takes.
+        std::thread::sleep(Duration::from_millis(1500));
+        one.signal("STOP");
+        source.put(0, &["b"]);
+        let mut other = String::new();
+        eventually("another takes over", || {
+            let taken = wd.sh(&format!("kget clicks --consumer {name} --failover 1s --exec cat")).ok();
+            other.push_str(taken.text());
+            !other.is_empty()
+        });
+        assert_eq!(other, "b\n");
+        one.signal("CONT");
+        eventually("it is awake", || {
+            source.put(0, &["c"]);
+            lines(&wd, &out).contains(&"c".to_owned())
+        });
+        one.signal("TERM");
+        one.wait().expect_status(143);
+    }
+}
+
+/// With nowhere to write, all of it was read, written nowhere and counted.
+#[test]
+fn a_closed_standard_output_takes_nothing() {
+    let wd = Workdir::new();
+    Source::create(&wd, "clicks", 1).put(0, &["a"]);
+    wd.sh("kget clicks --consumer c >&-").fails().expect_stderr_has("standard output is closed");
+    wd.sh("kget clicks --consumer c").expect_stdout("a\n");
+    wd.sh("kget clicks --consumer c --from trim-horizon > /dev/null").expect_stdout("");
+}
+
+/// A sequence number is refused by a consumer that reads all shards, before anything of the consumer is made.
+#[test]
+fn a_consumer_that_cannot_begin_leaves_nothing_behind() {
+    let wd = Workdir::new();
+    Source::create(&wd, "clicks", 1).put(0, &["a"]);
+    let number = wd.sh("kget clicks --template '{seq}'").ok().text().to_owned();
+    wd.sh(&format!("kget clicks --consumer c --from at:{number}")).fails();
+    assert!(!wd.join("clicks/consumers").exists());
+}
+
+/// While the command failed on what was read of some shards, the others were read on and on.
+#[test]
+fn a_command_that_fails_does_not_fill_the_memory() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "clicks", 16);
+    let line = "x".repeat(100);
+    for shard in 0..16 {
+        let mut writer = source.writer(shard);
+        for _ in 0..6 {
+            put(&mut writer, &vec![line.as_str(); 10_000]);
+        }
+        writer.pause().unwrap();
+    }
+    let script = "exec kget clicks --consumer c --exec false --batch-size 24MiB --max-backoff 100ms 2> err";
+    let kget = wd.sh(script).spawn();
+    // It has gone through the batches that there is room for when one of them comes again.
+    eventually("it has read what it can", || lines(&wd, "err").iter().any(|line| line.contains("attempt 4")));
+    let status = fs::read_to_string(format!("/proc/{}/status", kget.id())).unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
+    let kib: u64 = most.strip_suffix(" kB").unwrap().parse().unwrap();
+    assert!(kib < (64 + 2) << 10, "{most}");
+    kget.signal("TERM");
+    kget.wait().expect_status(143);
+}
+
+/// A size that is not to be had was cut in silence.
+#[test]
+fn batches_have_a_limit() {
+    let wd = Workdir::new();
+    Source::create(&wd, "clicks", 1).put(0, &["a"]);
+    let done = wd.sh("kget clicks --consumer c --exec cat --batch-size 64MiB").fails();
+    assert!(done.stderr.contains("at most 24MiB"), "{}", done.stderr);
+    wd.sh("kget clicks --consumer c --exec cat --batch-size 24MiB").expect_stdout("a\n");
 }
 
 #[test]

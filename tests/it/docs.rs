@@ -328,9 +328,15 @@ fn a_page_says_what_was_written() {
 }
 
 #[test]
-fn help_opens_with_three_examples() {
+fn help_opens_with_what_it_is_and_three_examples() {
     let help = example_page().command().render_help().to_string();
-    let opening = "Examples:\n  # Split at the middle\n  kx split 'a b' --at=0\n  .hidden";
+    let opening =
+        "Cut a stream - or don't\n\nExamples:\n  # Split at the middle\n  kx split 'a b' --at=0\n  .hidden";
     same("kx --help", "the opening", opening, &help[..opening.len()]);
     assert!(!help.contains("--no-more"));
+    // Where kget begins to read is the first that it says.
+    let help = kpipe::cli::get::PAGE.command().render_help().to_string();
+    let first =
+        "Read a stream: from trim-horizon, with -f from latest, with --consumer from its checkpoint\n";
+    assert!(help.starts_with(first), "{help}");
 }

@@ -71,3 +71,56 @@ fn nobody_reads_any_more() {
     kget.close_output();
     kget.wait().expect_status(0).expect_stderr("");
 }
+
+/// A spinner stood over the records on a terminal, and was drawn anew while nothing came.
+#[test]
+fn progress_stands_over_no_records() {
+    let wd = Workdir::new();
+    Source::create(&wd, "clicks", 1).put(0, &["a", "b"]);
+    if wd.sh("command -v script").done().status != 0 {
+        eprintln!("not tested: there is no script(1) to make a terminal");
+        return;
+    }
+    let on_terminal = |command: &str| wd.sh(&format!("script -qec '{command}' /dev/null")).done();
+    let follows = "timeout -s INT 1.5 kget clicks -f --from trim-horizon";
+    on_terminal(follows).expect_stdout("a\r\nb\r\n");
+    on_terminal(&format!("{follows} | cat")).expect_stdout("a\r\nb\r\n");
+    let asked = on_terminal(&format!("{follows} --progress always > out"));
+    assert!(asked.text().contains("2 records"), "{}", asked.text());
+}
+
+/// Every shard was held open whatever the process may: files were refused on a machine with a low limit.
+#[test]
+fn no_more_files_are_open_than_may_be() {
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "clicks", 150);
+    for shard in 0..150 {
+        source.put(shard, &["a"]);
+    }
+    for how in ["", "--order arrival", "--consumer c", "--consumer e --exec cat"] {
+        wd.sh(&format!("ulimit -n 64; kget clicks {how} | wc -l")).expect_stdout("150\n").expect_stderr("");
+    }
+    let mut kget = wd.sh("ulimit -n 64; exec kget clicks -f --from trim-horizon").spawn();
+    kget.read_until(&"a\n".repeat(150));
+    source.put(149, &["b"]);
+    source.put(0, &["c"]);
+    let last = kget.read_until("\n") + &kget.read_until("\n");
+    assert!(matches!(&*last, "b\nc\n" | "c\nb\n"), "{last}");
+}
+
+/// It said that a directory could not be listed, or that there was no consumer.
+#[test]
+fn a_stream_that_is_deleted_meanwhile_is_gone() {
+    let wd = Workdir::new();
+    for how in ["", "--consumer c"] {
+        let source = Source::create(&wd, "clicks", 1);
+        source.put(0, &["a"]);
+        let mut kget = wd.sh(&format!("exec kget clicks -f --from trim-horizon {how}")).spawn();
+        assert_eq!(kget.read_until("\n"), "a\n");
+        wd.sh("kshard delete --force clicks").ok();
+        kget.wait().expect_status(2).expect_stderr(&format!(
+            "kget: stream clicks ({}): it is gone: it was deleted or moved while it was read\n",
+            wd.join("clicks").display()
+        ));
+    }
+}

@@ -32,8 +32,12 @@ fn lines_as_they_are_or_otherwise() {
     assert_eq!(json.lines().len(), 2);
     assert!(json.lines()[0].contains(r#""partitionKey":"k""#) && json.lines()[0].contains(r#""text":"one""#));
     assert_eq!(wd.sh("kget clicks -o csv").ok().lines().len(), 3, "a header and two rows");
+    wd.sh("kget clicks -o lines").expect_stdout("one\ntwo\n");
     wd.sh("kget clicks -o xml").fails();
-    wd.sh("kget clicks --template '{nope}'").fails();
+    // Before a stream is looked for.
+    wd.sh("kget nowhere --template '{nope}'").fails().expect_stderr_has("has no name `{nope}`");
+    wd.sh("kget payments").fails().expect_stderr_has("try: kshard list\n");
+    wd.sh("kget clicks --from -1").fails().expect_stderr_has("`-1` has no unit: give `-1s`, `-1m`");
     wd.sh("kget click").fails().expect_stderr(&format!(
         "kget: stream click: there is no stream at {}\ntry: did you mean `clicks`?\n",
         wd.join("click").display()
@@ -164,7 +168,7 @@ fn damage_is_named_and_passed_over_only_if_asked() {
     let at = bytes.windows(3).position(|three| three == b"two").unwrap();
     bytes[at] ^= 1;
     fs::write(&segment, bytes).unwrap();
-    let done = wd.sh("kget clicks").done().expect_status(2).expect_stdout("");
+    let done = wd.sh("kget clicks").done().expect_status(2).expect_stdout("one\n");
     assert!(
         done.stderr.contains("shardId-000000000000: segment ") && done.stderr.contains("damaged from byte")
     );
@@ -191,5 +195,13 @@ fn what_retention_removed_is_told() {
     kpipe::log::expire(&log, Some(i64::MAX), None).unwrap();
     let done = wd.sh(&format!("kget clicks --from at:{first}")).done().expect_status(1);
     assert!(done.stderr.contains("missed records 0 to "), "{}", done.stderr);
+    // What to try can be pasted, and helps against the cap too where there is one.
+    let path = wd.join("clicks").display().to_string();
+    assert!(done.stderr.ends_with(&format!("\ntry: kshard retention {path} 2d\n")), "{}", done.stderr);
+    wd.sh("kshard retention clicks --bytes 1MiB").ok();
+    let done = wd.sh(&format!("kget clicks --from at:{first}")).done();
+    let tried = format!("kshard retention {path} 2d --bytes 2MiB");
+    assert!(done.stderr.ends_with(&format!("\ntry: {tried}\n")), "{}", done.stderr);
+    wd.sh(&tried).ok();
     wd.sh("kget clicks").ok().expect_stderr("");
 }

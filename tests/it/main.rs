@@ -33,5 +33,7 @@ mod tail;
 mod torture;
 /// Streams are moved whole and record by record.
 mod transport;
+/// Where a read ends: at a place, at damage, without an end.
+mod until;
 /// A directory for one test, and the real programs run in it.
 mod workdir;

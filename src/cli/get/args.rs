@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
-use crate::cli::args::{CommonArgs, FollowArgs, OnErrorArgs, RangeArgs, StreamArg};
-use crate::cli::value::{self, OnError};
+use crate::cli::args::{CommonArgs, FollowArgs, RangeArgs, StreamArg};
+use crate::cli::value::{self, OnError, show_size};
 use crate::codec::OutputFormat;
 use crate::record::ShardId;
 use crate::stream;
@@ -32,17 +32,18 @@ pub struct GetArgs {
     #[arg(long, value_name = "ORDER", value_enum, default_value_t)]
     #[arg(
         hide_possible_values = true,
-        help = "The order over all shards: shard (one after the other) or arrival"
+        help = "The order over all shards: shard (one after the other) or arrival, with -f as near as can be"
     )]
     pub(super) order: ByOrder,
 
-    /// Write records as raw, nul, framed, json, csv, base64, or a template such as '{seq} {payload}\n' [default: raw]
+    /// Write records as lines, nul, framed, json, csv, base64, or a template such as '{seq} {payload}\n' [default:
+    /// lines]
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<OutputFormat>,
 
     /// Write records as this template says, as '{key} {seq} {time} {payload}\n'
-    #[arg(long, value_name = "TEXT", conflicts_with = "output")]
-    template: Option<String>,
+    #[arg(long, value_name = "TEXT", value_parser = OutputFormat::template, conflicts_with = "output")]
+    template: Option<OutputFormat>,
 
     /// Show only what is on the disk, and sync first what is not yet
     #[arg(long)]
@@ -56,19 +57,21 @@ pub struct GetArgs {
     #[arg(long)]
     pub(super) fail_empty: bool,
 
+    /// What becomes of damage: fail, skip, reject or reject=FILE [default: fail, with -f reject]
+    #[arg(long, value_name = "ACTION")]
+    on_error: Option<OnError>,
+
+    // Before those of consumers, whose heading all that follows would stand under.
     #[command(flatten)]
-    pub(super) on_error: OnErrorArgs,
+    pub(super) common: CommonArgs,
 
     #[command(flatten)]
     pub(super) consumer: ConsumerArgs,
-
-    #[command(flatten)]
-    pub(super) common: CommonArgs,
 }
 
 /// Reading under a name.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Consumers")]
+#[command(next_help_heading = "Consumer options")]
 pub(super) struct ConsumerArgs {
     /// Go on where this consumer was, and write down how far it comes; --from says where a new one begins
     #[arg(long = "consumer", value_name = "NAME", value_parser = value::name)]
@@ -79,7 +82,7 @@ pub(super) struct ConsumerArgs {
     #[arg(long, value_name = "COMMAND", requires = "name")]
     pub(super) exec: Option<String>,
 
-    /// Give it at most so many records, or so many bytes, at once
+    /// Give it at most so many records, or so many bytes (up to 24MiB), at once
     #[arg(long, value_name = "COUNT|SIZE", requires = "exec", default_value = "10000")]
     pub(super) batch_size: BatchSize,
 
@@ -127,9 +130,12 @@ impl FromStr for BatchSize {
         match text.parse() {
             Ok(0) => Err("it must be above zero".to_owned()),
             Ok(records) => Ok(Self { records, bytes: BATCH_BYTES }),
-            Err(_) => {
-                Ok(Self { records: u64::MAX, bytes: value::size_above_zero(text)?.min(BATCH_BYTES_MAX) })
-            }
+            Err(_) => match value::size_above_zero(text)? {
+                bytes if bytes > BATCH_BYTES_MAX => {
+                    Err(format!("at most {} are kept for a command", show_size(BATCH_BYTES_MAX)))
+                }
+                bytes => Ok(Self { records: u64::MAX, bytes }),
+            },
         }
     }
 }
@@ -153,8 +159,7 @@ pub(super) enum ByOrder {
 impl GetArgs {
     /// The output format that was asked for.
     pub(super) fn format(&self) -> OutputFormat {
-        let template = self.template.clone().map(OutputFormat::Template);
-        template.or_else(|| self.output.clone()).unwrap_or(OutputFormat::Lines)
+        self.template.as_ref().or(self.output.as_ref()).cloned().unwrap_or(OutputFormat::Lines)
     }
 
     /// The order in which a reader shall read. Nobody waits for a shard that has no end yet.
@@ -168,6 +173,7 @@ impl GetArgs {
 
     /// What becomes of damage.
     pub(super) fn on_error(&self) -> OnError {
-        self.on_error.action(!self.follow.follow)
+        let default = if self.follow.follow { OnError::Reject(None) } else { OnError::Fail };
+        self.on_error.clone().unwrap_or(default)
     }
 }

@@ -2,22 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 use super::args::GetArgs;
 use super::emit::{Emitter, each_record};
 use super::ledger::{Entry, Ledger};
 use super::member::Member;
 use super::out::Out;
-use super::outcome;
 use super::trouble::Trouble;
+use super::{meter, outcome};
 use crate::cli::Outcome;
 use crate::cli::meter::Meter;
 use crate::cli::output;
+use crate::cli::report::HintExt;
 use crate::cli::signal::Shutdown;
 use crate::codec::{Encode, EncodeOptions, encoder};
 use crate::record::SequenceNumber;
-use crate::stream::{self, Checkpoint, Polled, Progress, ShardCursor, Step, Stream, Until};
+use crate::stream::{self, Bookmark, Checkpoint, Polled, Progress, ShardCursor, Step, Stream, Until};
 
 /// So often the checkpoint is written down.
 const COMMIT: Duration = Duration::from_secs(1);
@@ -35,8 +36,16 @@ pub(super) fn run(
     stream: Stream,
     shutdown: &'static Shutdown,
 ) -> anyhow::Result<Outcome> {
+    if output::was_closed_at_start() {
+        return Err(anyhow!("standard output is closed: what consumer `{name}` is given would be gone"))
+            .hint("the same with > FILE, or with --exec COMMAND");
+    }
+    if let Some(file) = &args.consumer.bookmark {
+        // Now, and not when records are reserved for it.
+        Bookmark::check_place(stream.system(), file).context("bookmark")?;
+    }
     let mut emitter = Emitter::new(&stream, &args.format(), !args.no_deaggregate, args.range.limit)?;
-    let trouble = Trouble::new(stream.path(), args.on_error());
+    let trouble = Trouble::new(&stream, args.on_error());
     let mut out = Out::open(args.durable, shutdown)?;
     let mut ledger = Ledger::default();
     ledger.skip(emitter.begin(&mut out)?);
@@ -47,7 +56,7 @@ pub(super) fn run(
         out,
         ledger,
         trouble,
-        meter: args.common.meter("kget", None),
+        meter: meter(args),
         committed: Instant::now(),
         shutdown,
     };
@@ -57,10 +66,7 @@ pub(super) fn run(
     let Consuming { member, trouble, meter, .. } = consuming;
     let left = member.worker.leave();
     let tally = meter.finish();
-    read?;
-    settled?;
-    left?;
-    Ok(outcome(args, &trouble, tally.records))
+    outcome(args, &trouble, tally.records, read.and(settled).and(left.map_err(Into::into)))
 }
 
 struct Consuming<'a> {
@@ -156,7 +162,7 @@ impl Consuming<'_> {
         }
         let now_us = self.member.reader.stream().system().clock.now_us();
         let over = matches!(self.member.until, Until::Time(end) if now_us > end.saturating_add(STAMP_US));
-        if over || self.out.stdout().is_closed() {
+        if over || self.member.is_over() || self.out.stdout().is_closed() {
             return Ok(false);
         }
         if self.ledger.has_ends() {

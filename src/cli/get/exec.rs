@@ -10,8 +10,8 @@ use super::args::{BatchSize, GetArgs};
 use super::emit::{Emitter, Spot, each_record};
 use super::handler::{self, Ended};
 use super::member::Member;
-use super::outcome;
 use super::trouble::{Trouble, records};
+use super::{meter, outcome};
 use crate::cli::Outcome;
 use crate::cli::meter::Meter;
 use crate::cli::report;
@@ -20,7 +20,8 @@ use crate::cli::value::show_duration;
 use crate::record::{SequenceNumber, ShardId};
 use crate::stream::{Checkpoint, Delivery, Failure, Polled, Progress, Stream, Until};
 
-/// Records of all shards wait in this many bytes at most, one frame of each beyond that.
+/// Records of all shards wait in this many bytes at most, their places included, and one frame beyond that. What holds
+/// them may have grown to twice as much.
 const WAITING_BYTES_MAX: usize = 24 << 20;
 /// The first wait after a failure.
 const BACKOFF: Duration = Duration::from_millis(200);
@@ -42,20 +43,19 @@ pub(super) fn run(
         args,
         command,
         head,
-        trouble: Trouble::new(stream.path(), args.on_error()),
+        trouble: Trouble::new(&stream, args.on_error()),
+        broken: None,
         member: Member::join(args, name, stream, shutdown)?,
         emitter,
         queues: BTreeMap::new(),
-        meter: args.common.meter("kget", None),
+        meter: meter(args),
         shutdown,
     };
     let read = executing.read();
     let Executing { member, trouble, meter, .. } = executing;
     let left = member.worker.leave();
     let tally = meter.finish();
-    read?;
-    left?;
-    Ok(outcome(args, &trouble, tally.records))
+    outcome(args, &trouble, tally.records, read.and(left.map_err(Into::into)))
 }
 
 struct Executing<'a> {
@@ -67,6 +67,8 @@ struct Executing<'a> {
     emitter: Emitter,
     queues: BTreeMap<ShardId, Queue>,
     trouble: Trouble,
+    /// Damage that must not be passed over.
+    broken: Option<anyhow::Error>,
     meter: Meter,
     shutdown: &'static Shutdown,
 }
@@ -95,7 +97,16 @@ struct Mark {
     /// Bytes of its data.
     payload: u64,
     sequence: SequenceNumber,
+    /// Its place in its aggregate, and whether it is the last of that.
     sub: Option<u64>,
+    is_last: bool,
+}
+
+impl Mark {
+    /// The place behind it.
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint::after(self.sequence, self.sub.filter(|_| !self.is_last))
+    }
 }
 
 impl Queue {
@@ -123,6 +134,11 @@ impl Queue {
         self.marks.len() as u64 >= size.records || self.bytes.len() as u64 >= size.bytes
     }
 
+    /// How much memory what waits takes.
+    fn weight(&self) -> usize {
+        self.bytes.len() + self.marks.len() * size_of::<Mark>()
+    }
+
     fn drop_first(&mut self, count: usize) {
         let end = self.marks[count - 1].end;
         self.marks.drain(..count);
@@ -132,6 +148,7 @@ impl Queue {
         self.since = Instant::now();
         // After a record of unusual size.
         self.bytes.shrink_to((self.bytes.len() * 2).max(1 << 20));
+        self.marks.shrink_to((self.marks.len() * 2).max(1 << 14));
     }
 }
 
@@ -154,14 +171,24 @@ impl Executing<'_> {
                 break;
             }
         }
-        Ok(())
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
+    /// Whether so much waits that nothing more is read until some of it has been handed over.
+    fn is_crowded(&self) -> bool {
+        self.queues.values().map(Queue::weight).sum::<usize>() >= WAITING_BYTES_MAX
+    }
+
+    /// Whether nothing more is read at all.
+    fn is_over(&self) -> bool {
+        self.emitter.is_full() || self.broken.is_some()
     }
 
     /// A shard whose next batch is to be handed over now.
     fn ripe(&self) -> Option<ShardId> {
         let now = Instant::now();
-        let crowded = self.queues.values().map(|queue| queue.bytes.len()).sum::<usize>() >= WAITING_BYTES_MAX;
-        let over = self.emitter.is_full();
+        let crowded = self.is_crowded();
+        let over = self.is_over();
         let patience = self.args.consumer.batch_interval;
         let ready = |queue: &Queue| {
             let waited = !self.args.follow.follow || now - queue.since >= patience;
@@ -175,7 +202,7 @@ impl Executing<'_> {
 
     /// Reads one frame into its shard's queue, or waits; whether there is more to do.
     fn step(&mut self) -> anyhow::Result<bool> {
-        if self.emitter.is_full() {
+        if self.is_over() || self.is_crowded() {
             return self.rest();
         }
         let Self { member, emitter, queues, .. } = self;
@@ -193,8 +220,11 @@ impl Executing<'_> {
             }
             Polled::ShardEnd(shard) => self.pass(shard, Checkpoint::ShardEnd)?,
             Polled::Damage(shard, damage) => {
-                self.trouble.damage(shard, &damage, &self.meter)?;
-                self.pass(shard, Checkpoint::Index { index: damage.next })?;
+                // What waits before it is handed over all the same.
+                match self.trouble.damage(shard, &damage, &self.meter) {
+                    Ok(()) => self.pass(shard, Checkpoint::Index { index: damage.next })?,
+                    Err(error) => self.broken = Some(error),
+                }
             }
             Polled::Missed(shard, missed) => {
                 self.trouble.missed(shard, missed, &self.meter);
@@ -214,10 +244,11 @@ impl Executing<'_> {
         Ok(())
     }
 
-    /// All that there is has been read; whether to go on.
+    /// All that there is has been read, or all that there is room for; whether to go on.
     fn rest(&mut self) -> anyhow::Result<bool> {
+        let crowded = self.is_crowded();
         let mut fresh = false;
-        for queue in self.queues.values_mut().filter(|queue| !queue.marks.is_empty()) {
+        for queue in self.queues.values_mut().filter(|queue| !crowded && !queue.marks.is_empty()) {
             fresh |= !queue.at_tail;
             queue.at_tail = true;
         }
@@ -227,10 +258,10 @@ impl Executing<'_> {
         let queues = &self.queues;
         self.member.hand_back(|shard| queues.get(&shard).is_some_and(|queue| !queue.marks.is_empty()))?;
         let now = Instant::now();
-        let patience = self.args.consumer.batch_interval;
+        let patience = if crowded { Duration::ZERO } else { self.args.consumer.batch_interval };
         let waiting = self.queues.values().filter(|queue| !queue.marks.is_empty());
         let next = waiting.map(|queue| queue.again.max(queue.since + patience)).min();
-        if next.is_none() && self.emitter.is_full() {
+        if next.is_none() && self.is_over() {
             return Ok(false);
         }
         if next.is_none() && !self.args.follow.follow {
@@ -243,7 +274,7 @@ impl Executing<'_> {
         }
         let now_us = self.member.reader.stream().system().clock.now_us();
         let over = matches!(self.member.until, Until::Time(end) if now_us > end.saturating_add(STAMP_US));
-        if over && next.is_none() {
+        if next.is_none() && (over || self.member.is_over()) {
             return Ok(false);
         }
         self.member.wait(next.map(|next| next.saturating_duration_since(now)))?;
@@ -254,16 +285,17 @@ impl Executing<'_> {
     fn look(&mut self) -> anyhow::Result<bool> {
         let change = self.member.look(&mut self.trouble, &self.meter)?;
         for shard in change.lost {
-            self.lose(shard);
+            // The reader has left it already, and has it anew if it came back at once.
+            self.forget(shard);
         }
         let queues = &self.queues;
         self.member.hand_back(|shard| queues.get(&shard).is_some_and(|queue| !queue.marks.is_empty()))?;
         Ok(change.more)
     }
 
-    fn lose(&mut self, shard: ShardId) {
+    /// What waits of a shard that another has taken over is the other's.
+    fn forget(&mut self, shard: ShardId) {
         self.args.common.note("kget", &format!("{shard}: another worker has taken it over"));
-        self.member.drop_shard(shard);
         self.queues.remove(&shard);
     }
 
@@ -275,11 +307,14 @@ impl Executing<'_> {
         let (first, last) = (queue.marks[0], queue.marks[count - 1]);
         let attempt = queue.failed + 1;
         let stream = self.member.reader.stream();
+        let sub = |mark: Mark| mark.sub.map_or_else(String::new, |sub| sub.to_string());
         let variables = [
             ("KPIPE_STREAM", stream.path().to_string_lossy().into_owned()),
             ("KPIPE_SHARD", shard.to_string()),
             ("KPIPE_FIRST_SEQUENCE", first.sequence.to_string()),
+            ("KPIPE_FIRST_SUBSEQUENCE", sub(first)),
             ("KPIPE_LAST_SEQUENCE", last.sequence.to_string()),
+            ("KPIPE_LAST_SUBSEQUENCE", sub(last)),
             ("KPIPE_CONSUMER", self.member.worker.consumer().name().to_owned()),
             ("KPIPE_ATTEMPT", attempt.to_string()),
         ];
@@ -296,7 +331,7 @@ impl Executing<'_> {
                 queue.drop_first(count);
                 let done = queue.marks.is_empty();
                 let end = done && queue.ended;
-                let to = if end { Checkpoint::ShardEnd } else { Checkpoint::after(last.sequence, last.sub) };
+                let to = if end { Checkpoint::ShardEnd } else { last.checkpoint() };
                 self.meter.add(count as u64, len);
                 self.member.reader.hold(shard, queue.is_full(size));
                 if done {
@@ -333,7 +368,8 @@ impl Executing<'_> {
     fn commit(&mut self, progress: Progress) -> anyhow::Result<()> {
         self.member.reader.make_durable(progress.shard)?;
         for shard in self.member.worker.commit(&[progress])? {
-            self.lose(shard);
+            self.member.drop_shard(shard);
+            self.forget(shard);
         }
         if progress.to.is_end() {
             // Its children may be free now.
@@ -361,12 +397,14 @@ fn fill(
     queue.at_tail = false;
     let deaggregate = emitter.deaggregates();
     each_record(delivery, deaggregate, within, &mut |record, Spot { sub, .. }| {
+        let is_last = sub.is_none();
         if !emitter.encode(record, &mut queue.bytes) {
             return Ok(false);
         }
         let end = queue.gone + queue.bytes.len() as u64;
         let payload = record.payload.len() as u64;
-        queue.marks.push_back(Mark { end, payload, sequence: record.sequence, sub });
+        let sub = record.sub_sequence;
+        queue.marks.push_back(Mark { end, payload, sequence: record.sequence, sub, is_last });
         Ok(true)
     })
 }

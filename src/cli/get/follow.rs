@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use crate::record::ShardId;
 use crate::stream::{self, Stream, StreamReader};
-use crate::sys::watch::{Watch, Woken};
+use crate::sys::watch::Watch;
 
 /// The longest time between two looks where the kernel tells of changes.
 const LOOK: Duration = Duration::from_secs(1);
+/// And between two that take in all that there is to see: with a thousand shards that is work.
+const LOOK_WELL: Duration = Duration::from_secs(10);
 /// And where it cannot.
 const LOOK_BLIND: Duration = Duration::from_millis(250);
 
@@ -20,15 +22,19 @@ pub(super) struct Waiter {
     watched: BTreeSet<ShardId>,
     /// The shards by the numbers that the watch knows them by.
     numbers: BTreeMap<i32, ShardId>,
+    /// The number of the directory in which the manifest is replaced.
+    manifest: Option<i32>,
     looked: Instant,
+    looked_well: Instant,
 }
 
 impl Waiter {
     pub(super) fn new(stream: &Stream) -> Self {
         let mut watch = Watch::new();
-        // The manifest is replaced in there.
-        watch.add(stream.path());
-        Self { watch, watched: BTreeSet::new(), numbers: BTreeMap::new(), looked: Instant::now() }
+        let manifest = watch.add(stream.path());
+        let now = Instant::now();
+        let (watched, numbers) = (BTreeSet::new(), BTreeMap::new());
+        Self { watch, watched, numbers, manifest, looked: now, looked_well: now }
     }
 
     /// Watches another directory.
@@ -37,7 +43,8 @@ impl Waiter {
     }
 
     /// Waits for a change, for `wake` or for the time to look, at most for `most`, and lets the reader look again at
-    /// what has changed: after a change elsewhere, or when it is time, at everything. Answers whether it was that.
+    /// what has changed; when it is time, or the kernel has lost count, at everything. Answers whether it was that, or a
+    /// change elsewhere.
     pub(super) fn wait(
         &mut self,
         reader: &mut StreamReader,
@@ -53,24 +60,28 @@ impl Waiter {
         let left = look.saturating_sub(self.looked.elapsed());
         // Where waiting fails it is time to look.
         let woken = self.watch.wait(most.map_or(left, |most| most.min(left)), Some(wake)).ok();
-        let shards = self.watch.changed().and_then(|changed| {
-            changed.iter().map(|number| self.numbers.get(number).copied()).collect::<Option<Vec<_>>>()
-        });
-        match shards {
-            Some(shards) if woken == Some(Woken::Change) && self.looked.elapsed() < look => {
-                for shard in shards {
-                    reader.refresh_shard(shard);
-                }
-                Ok(false)
-            }
-            // A signal, or the time that the caller gave.
-            Some(_) if self.looked.elapsed() < look => Ok(false),
-            _ => {
-                self.looked = Instant::now();
-                reader.refresh()?;
-                Ok(true)
+        let changed = self.watch.changed();
+        let has_lost_count = woken.is_none() || changed.is_none();
+        let changed = changed.unwrap_or_default();
+        for number in &changed {
+            if let Some(&shard) = self.numbers.get(number) {
+                reader.refresh_shard(shard);
             }
         }
+        if self.manifest.is_some_and(|number| changed.contains(&number)) {
+            reader.reload()?;
+        }
+        if has_lost_count || self.looked.elapsed() >= look {
+            self.looked = Instant::now();
+            if has_lost_count || self.watch.is_blind() || self.looked_well.elapsed() >= LOOK_WELL {
+                self.looked_well = self.looked;
+                reader.refresh()?;
+            } else {
+                reader.glance()?;
+            }
+            return Ok(true);
+        }
+        Ok(changed.iter().any(|number| !self.numbers.contains_key(number)))
     }
 
     /// Watches the shards that are read now; whether one of them is new.

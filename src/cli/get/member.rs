@@ -50,6 +50,8 @@ impl Member {
     ) -> Result<Self, Error> {
         let follow = args.follow.follow;
         let now_us = stream.system().clock.now_us();
+        let until = until(args.range.until, now_us)?;
+        StreamReader::check_until(&stream, until)?;
         let from = args.range.from.unwrap_or(if follow { Position::Latest } else { Position::TrimHorizon });
         let consumer = Consumer::open_or_create(&stream, name, from.start(now_us))?;
         let waiter = follow.then(|| {
@@ -58,7 +60,6 @@ impl Member {
             waiter
         });
         let worker = Worker::join(consumer, follow, args.consumer.failover)?;
-        let until = until(args.range.until, now_us);
         let order = if follow { Order::Turns } else { Order::Shard };
         Ok(Self {
             worker,
@@ -70,6 +71,12 @@ impl Member {
             leaving: BTreeSet::new(),
             shutdown,
         })
+    }
+
+    /// Whether the read has come to its end in all that this worker holds. Children of what was left there do not come
+    /// into being for this consumer; what another worker holds is the other's.
+    pub(super) fn is_over(&self) -> bool {
+        self.reader.has_stopped() && self.reader.count() == 0
     }
 
     /// Whether the leases are to be looked at before anything else is read.

@@ -15,16 +15,18 @@ mod trouble;
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 use args::ConsumerArgs;
 pub use args::GetArgs;
 pub use page::PAGE;
 
+use super::meter::{Meter, Progress};
+use super::report::HintExt;
+use super::stream_name::quote;
 use super::value::Position;
-use super::{Outcome, about, signal, stream_name};
-use crate::record::ShardId;
-use crate::stream::{Bookmark, Consumer, Stream, Until};
+use super::{Outcome, about, output, signal, stream_name};
+use crate::stream::{self, Bookmark, Consumer, MANIFEST_NAME, Stream, Until};
 
 /// Reads a stream as the arguments say.
 #[expect(clippy::needless_pass_by_value, reason = "what every program's run looks like")]
@@ -33,7 +35,7 @@ pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
         Some(_) => signal::install_with_children()?,
         None => signal::install()?,
     };
-    let stream = about::open(&args.stream)?;
+    let stream = about::open_to_read(&args.stream)?;
     let path = stream.path().to_owned();
     let ConsumerArgs { name, exec, commit, .. } = &args.consumer;
     let done = match (name, exec, commit) {
@@ -42,36 +44,71 @@ pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
         (Some(name), Some(command), None) => exec::run(&args, name, command, stream, shutdown),
         (Some(name), None, None) => consume::run(&args, name, stream, shutdown),
     };
+    let done = match done {
+        // Whatever it was that was missed first.
+        Err(error) if !path.join(MANIFEST_NAME).exists() && !error.chain().any(output::is_closed) => {
+            Err(anyhow!("it is gone: it was deleted or moved while it was read"))
+        }
+        done => done,
+    };
     done.with_context(|| stream_name::context(&path))
 }
 
 /// Commits what was handed out for a bookmark.
 fn commit_bookmark(stream: &Stream, name: &str, file: &Path) -> anyhow::Result<Outcome> {
-    let bookmark = Bookmark::read(stream.system(), file).context("bookmark")?;
-    Consumer::open(stream, name)?
+    let anew = || {
+        let (stream, file) = (quote(&stream.path().to_string_lossy()), quote(&file.to_string_lossy()));
+        format!("kget {stream} --consumer {name} --bookmark {file}")
+    };
+    let bookmark = Bookmark::read(stream.system(), file).context("bookmark").with_hint(anew)?;
+    let consumers = || format!("kshard consumers {}", quote(&stream.path().to_string_lossy()));
+    Consumer::open(stream, name)
+        .with_hint(consumers)?
         .commit(&bookmark)
         .with_context(|| format!("bookmark {}", file.display()))?;
     Ok(Outcome::Done)
 }
 
-/// How it ended, once all was read.
-fn outcome(args: &GetArgs, trouble: &trouble::Trouble, records: u64) -> Outcome {
-    match () {
-        () if trouble.met() => Outcome::Refused,
-        () if args.fail_empty && records == 0 => Outcome::Empty,
-        () => Outcome::Done,
+/// How it ended, once all was read that could be. What is missing is told by the exit status too where the reader
+/// closed the pipe: a checkpoint may have moved past it.
+fn outcome(
+    args: &GetArgs,
+    trouble: &trouble::Trouble,
+    records: u64,
+    read: anyhow::Result<()>,
+) -> anyhow::Result<Outcome> {
+    match read {
+        Err(error) if !(trouble.met() && error.chain().any(output::is_closed)) => Err(error),
+        _ if trouble.met() => Ok(Outcome::Refused),
+        _ if args.fail_empty && records == 0 => Ok(Outcome::Empty),
+        _ => Ok(Outcome::Done),
     }
 }
 
+/// Shows progress where it is asked for, or where it stands in nobody's way: not over records on the same terminal, nor
+/// over what the next program in the pipeline says there, nor for ever.
+fn meter(args: &GetArgs) -> Meter {
+    let shows = !args.follow.follow && output::is_kept_or_thrown_away();
+    let progress = match args.common.progress {
+        Progress::Auto if !shows => Progress::Never,
+        progress => progress,
+    };
+    Meter::start("kget", progress, args.common.quiet, None)
+}
+
 /// Where the read ends, as of now. A record that is named is not included; the one before `after:` is.
-fn until(position: Option<Position>, now_us: i64) -> Until {
-    let index = |shard: ShardId, index| Until::Index(shard, index);
-    match position {
+fn until(position: Option<Position>, now_us: i64) -> Result<Until, stream::Error> {
+    Ok(match position {
         None => Until::Never,
         Some(Position::TrimHorizon) => Until::Time(i64::MIN),
         Some(Position::Latest) => Until::Time(now_us.saturating_add(1)),
         Some(Position::Time(time)) => Until::Time(time.resolve(now_us)),
-        Some(Position::At(sequence)) => index(sequence.shard, sequence.index),
-        Some(Position::After(sequence)) => index(sequence.shard, sequence.index + 1),
-    }
+        Some(Position::At(sequence, None)) => Until::At(sequence),
+        Some(Position::After(sequence, None)) => Until::After(sequence),
+        Some(Position::At(_, Some(_)) | Position::After(_, Some(_))) => {
+            let reason =
+                "--until ends between records of the stream: not within one, at a sub-sequence number";
+            return Err(stream::Error::Invalid(reason.to_owned()));
+        }
+    })
 }

@@ -49,9 +49,11 @@ impl Out {
 
     fn release(&mut self, reader: &mut StreamReader) -> anyhow::Result<()> {
         let Some(held) = &mut self.held else { return Ok(()) };
-        for shard in self.shards.drain(..) {
+        for &shard in &self.shards {
             reader.make_durable(shard)?;
         }
+        // Not before: where one of them cannot be made durable nothing is let go, whoever asks again.
+        self.shards.clear();
         self.stdout.write_all(held)?;
         held.clear();
         Ok(())

@@ -27,11 +27,11 @@ pub const PAGE: Page = Page {
         },
         Example {
             does: "From one stream into another, as it was",
-            command: "kget clicks -o json | kput copy -i json",
+            command: "kget clicks -o json | kput --create copy -i json",
         },
         Example { does: "Key, time and data", command: "kget clicks --template '{key} {time} {payload}\\n'" },
     ],
-    sections: &[POSITIONS, FORMATS, CONSUMERS, PROMISES, TROUBLE, EXIT_STATUS, ENVIRONMENT, FILES],
+    sections: &[POSITIONS, FORMATS, CONSUMERS, PROMISES, TROUBLE, PROGRESS, EXIT_STATUS, ENVIRONMENT, FILES],
     see_also: &["kput(1)", "kshard(1)"],
 };
 
@@ -47,12 +47,20 @@ const POSITIONS: Section = Section {
             ),
             (
                 "at:SEQUENCE, after:SEQUENCE",
-                "That record, or the one behind it: its shard, and those that a split or merge made of it.",
+                "That record, or the one behind it: its shard, and those that a split or merge made of it. With \
+                 SEQUENCE/SUBSEQUENCE, a record within an aggregate (--from only).",
             ),
         ]),
         Block::Text(
-            "--until takes the same and is not included; after:SEQUENCE includes that record. Without -f kget ends at \
-             the end of the data. Order is kept per partition key: all of a parent shard comes before its children.",
+            "--until takes the same and is not included; after:SEQUENCE includes that record. A time ends every shard. A \
+             sequence number ends its own shard, and those that a split or merge made of it are not read; the other \
+             shards are read to the end of the data, and with -f they are followed: add --shard, or give a time, where \
+             that is not meant. A shard that was left before its end is not done for a consumer either.",
+        ),
+        Block::Text(
+            "Without -f kget ends at the end of the data; with it, where --until leaves nothing that could still be \
+             read. Order is kept per partition key: all of a parent shard comes before its children. --order arrival \
+             orders all that is there when it is read; with -f a record that becomes visible late comes late.",
         ),
     ],
 };
@@ -61,19 +69,30 @@ const FORMATS: Section = Section {
     title: "FORMATS",
     blocks: &[
         Block::Items(&[
-            ("raw", "The data and a newline."),
+            ("lines, or raw", "The data and a newline."),
             ("nul", "The data and a zero byte."),
             ("framed", "The length as four bytes, big-endian, and the data: any bytes come through."),
             (
                 "json",
-                "An envelope per line with all that is known of the record. kput -i json reads it back.",
+                "An envelope per line with all that is known of the record. kput -i json reads it back. Its members: \
+                 kpipe (always \"record\"), stream, streamId, shardId, sequenceNumber, approximateArrivalTimestamp; where \
+                 there are any, subSequenceNumber, partitionKey, explicitHashKey, timestamp (the producer's) and \
+                 attributes; and the data as one of json (a JSON value as it stood), text or base64. What common \
+                 readers of JSON would not take, such as half of a surrogate pair, is text.",
             ),
-            ("csv", "A row per record under a header."),
+            (
+                "csv",
+                "A row per record under a header: shardId, sequenceNumber, partitionKey, approximateArrivalTimestamp, \
+                 data. The records of an aggregate have one sequence number; json and {subseq} tell them apart.",
+            ),
             ("base64", "The data in base64 and a newline."),
         ]),
         Block::Text(
             "A template is a text with names in braces: key, seq, subseq, shard, time, epoch, timestamp, hash, stream, \
-             payload, base64, size. It ends a record only where it says \\n.",
+             payload, base64, size. time is the arrival and timestamp the producer's own, both as RFC 3339; epoch is the \
+             arrival in seconds; hash is the explicit hash key or that of the partition key; what a record does not have \
+             is written as nothing. Escapes are \\n, \\t, \\r, \\0, \\\\ and \\xHH, and {{ and }} are braces. It ends a \
+             record only where it says \\n.",
         ),
         Block::Text(
             "Records that the Kinesis Producer Library put together are taken apart; each has a sub-sequence number.",
@@ -104,12 +123,16 @@ const CONSUMERS: Section = Section {
         Block::Items(&[
             ("KPIPE_STREAM, KPIPE_SHARD, KPIPE_CONSUMER", "What it is given records of, and for whom."),
             ("KPIPE_FIRST_SEQUENCE, KPIPE_LAST_SEQUENCE", "The sequence numbers of the first and the last."),
+            (
+                "KPIPE_FIRST_SUBSEQUENCE, KPIPE_LAST_SUBSEQUENCE",
+                "Their sub-sequence numbers, empty where they are not of an aggregate.",
+            ),
             ("KPIPE_ATTEMPT", "1, and one more with each time that the batch is tried again."),
         ]),
         Block::Text(
             "--bookmark reserves what was handed out, for nobody else to get, until --commit or until \
              --bookmark-timeout is over and it is handed out again: a bookmark is stale then, and refused. Committing \
-             one twice does no harm.",
+             one twice, or after a later one, does no harm.",
         ),
         Block::Text("kshard consumers lists them, says why one is not further, resets and deletes."),
     ],
@@ -150,10 +173,19 @@ const PROMISES: Section = Section {
 const TROUBLE: Section = Section {
     title: "DAMAGE AND RETENTION",
     blocks: &[Block::Text(
-        "Damage is named with stream, shard, segment and offset. With --on-error fail kget stops there, which is what \
-         it does unless it follows; with skip it goes on; with reject it also keeps the bytes, as an envelope with an \
-         error, in the file that is given or in the stream's rejects/kget.ndjson. Records that retention removed before \
-         they were read are named as well, and kget goes on behind them. Either way it ends with status 1.",
+        "Damage is named with stream, shard, segment and offset. With --on-error fail, the default without -f, kget \
+         stops there with status 2, after what comes before it; with skip it goes on; with reject, the default with -f, \
+         it also keeps the bytes, as an envelope with an error, in the file that is given or in the stream's \
+         rejects/kget.ndjson. Records that retention removed before they were read are named as well, and kget goes on \
+         behind them. Where it went on it ends with status 1, also when its reader closed the pipe.",
+    )],
+};
+
+const PROGRESS: Section = Section {
+    title: "PROGRESS",
+    blocks: &[Block::Text(
+        "--progress auto shows it where standard error is a terminal, standard output is a file or /dev/null, and kget \
+         does not follow, so that it never stands over records, nor over what the next program says.",
     )],
 };
 

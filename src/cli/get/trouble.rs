@@ -1,19 +1,22 @@
 //! What cannot be read: damage, and what retention took away. Named always, passed over only where that was asked for.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
 use crate::cli::meter::Meter;
 use crate::cli::report::{self, HintExt};
 use crate::cli::stream_name::{quote, show};
-use crate::cli::value::{OnError, show_count};
+use crate::cli::value::{OnError, show_count, show_duration, show_size};
 use crate::codec::envelope::{Rejected, Rejection, write_rejected};
 use crate::log::{Damage, Missed};
 use crate::record::ShardId;
+use crate::stream::{Manifest, RETENTION_MAX_US, Stream};
 
 /// At most so many of a damaged stretch's bytes are kept.
 const KEPT_BYTES_MAX: u64 = 1 << 20;
@@ -21,13 +24,16 @@ const KEPT_BYTES_MAX: u64 = 1 << 20;
 /// Keeps count of what could not be read.
 pub(super) struct Trouble {
     stream: PathBuf,
+    /// What to do that records stay longer.
+    longer: String,
     on_error: OnError,
     met: bool,
 }
 
 impl Trouble {
-    pub(super) fn new(stream: &Path, on_error: OnError) -> Self {
-        Self { stream: stream.to_owned(), on_error, met: false }
+    pub(super) fn new(stream: &Stream, on_error: OnError) -> Self {
+        let path = stream.path().to_owned();
+        Self { longer: keep_longer(&path, stream.manifest()), stream: path, on_error, met: false }
     }
 
     /// Whether something could not be read.
@@ -50,8 +56,8 @@ impl Trouble {
             damage.reason,
         );
         if self.on_error == OnError::Fail {
-            // The stream is named by whoever ends with it.
-            return Err(anyhow!(text)).with_hint(try_skipping);
+            // Whoever prints it names the stream.
+            return Err(anyhow!(text)).with_hint(|| skipping(std::env::args().skip(1)));
         }
         let text = format!("stream {}: {text}", show(&self.stream));
         self.met = true;
@@ -73,9 +79,8 @@ impl Trouble {
             missed.to - 1,
             why_missed(missed),
         );
-        let longer = || format!("kshard retention {} 7d, so that records stay longer", show(&self.stream));
-        let hint = (!missed.repaired).then(longer);
-        meter.aside(|| report::say("kget", &text, hint.as_deref()));
+        let hint = (!missed.repaired).then_some(self.longer.as_str());
+        meter.aside(|| report::say("kget", &text, hint));
     }
 
     /// A shard that expired as a whole with records in it that a consumer had not read.
@@ -99,9 +104,31 @@ fn why_missed(missed: Missed) -> &'static str {
 }
 
 /// The same command, told to go on.
-fn try_skipping() -> String {
-    let args: Vec<String> = std::env::args().skip(1).map(|arg| quote(&arg)).collect();
-    format!("kget {} --on-error skip", args.join(" "))
+fn skipping(mut args: impl Iterator<Item = String>) -> String {
+    let mut words = vec!["kget".to_owned()];
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            // It was told otherwise.
+            "--on-error" => drop(args.next()),
+            _ if arg.starts_with("--on-error=") => {}
+            _ => words.push(quote(&arg)),
+        }
+    }
+    words.push("--on-error skip".to_owned());
+    words.join(" ")
+}
+
+/// What doubles the time that records stay, or the room that they have, whichever of them ends.
+fn keep_longer(path: &Path, manifest: &Manifest) -> String {
+    let mut command = format!("kshard retention {}", quote(&path.to_string_lossy()));
+    if let Some(us) = manifest.retention_us {
+        let longer = us.saturating_mul(2).min(RETENTION_MAX_US);
+        let _ = write!(command, " {}", show_duration(Duration::from_micros(longer as u64)));
+    }
+    if let Some(bytes) = manifest.retain_bytes {
+        let _ = write!(command, " --bytes {}", show_size(bytes.saturating_mul(2)));
+    }
+    command
 }
 
 /// Appends the bytes that do not hold, as a rejected record, to a file.
@@ -135,4 +162,17 @@ fn keep(path: &Path, damage: &Damage, reason: &str) -> anyhow::Result<()> {
 /// How many records, for the eye.
 pub(super) fn records(count: u64) -> String {
     format!("{} record{}", show_count(count), if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hint said `--on-error fail --on-error skip`, which is refused.
+    #[test]
+    fn the_command_to_try_says_what_becomes_of_damage_once() {
+        let skips = |line: &str| skipping(line.split(' ').map(str::to_owned));
+        assert_eq!(skips("dm --on-error fail -n 3"), "kget dm -n 3 --on-error skip");
+        assert_eq!(skips("dm --on-error=reject=x --shard 1"), "kget dm --shard 1 --on-error skip");
+    }
 }

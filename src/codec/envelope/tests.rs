@@ -191,7 +191,9 @@ fn the_limit_counts_payload_and_key() {
 fn nesting_cannot_take_the_stack() {
     let payload = ["[".repeat(300_000), "]".repeat(300_000)].concat().into_bytes();
     let line = encode(&Record { payload: &payload, ..PLAIN });
-    assert!(line.contains("\"json\":[["));
+    assert_eq!(*Envelope::parse(line.as_bytes()).unwrap().payload, payload);
+    let inner = String::from_utf8(payload.clone()).unwrap();
+    let line = format!("{{\"kpipe\":\"record\",\"json\":{inner}}}");
     assert_eq!(*Envelope::parse(line.as_bytes()).unwrap().payload, payload);
     for member in ["attributes", "timestamp", "error", "text"] {
         let _ = Envelope::parse(
@@ -200,9 +202,41 @@ fn nesting_cannot_take_the_stack() {
     }
 }
 
+/// One record with half of a character, or with 20 000 arrays in one another, ended a whole `kget -o json | jq`.
+#[test]
+fn what_readers_of_json_do_not_take_is_text() {
+    let is_json =
+        |payload: &str| encode(&Record { payload: payload.as_bytes(), ..PLAIN }).contains(",\"json\":");
+    for good in [
+        r#""\ud83d\ude00 \\ud83d \u0000 \"""#.to_owned(),
+        r#"{"\ud83d\ude00":"\\"}"#.to_owned(),
+        ["[".repeat(128), "]".repeat(128)].concat(),
+        format!("[{}1]", "[[]],".repeat(1000)),
+        format!("[\"{}\"]", "[{\\\"".repeat(1000)),
+    ] {
+        assert!(is_json(&good), "{good}");
+    }
+    for bad in [
+        r#""\ud83d""#.to_owned(),
+        r#""\ud83d\n\ude00""#.to_owned(),
+        r#""\ude00\ud83d""#.to_owned(),
+        r#""\ud83d\ud83d\ude00""#.to_owned(),
+        r#"["\\\ud83d"]"#.to_owned(),
+        ["[".repeat(129), "]".repeat(129)].concat(),
+        format!("{}1{}", "{\"a\":".repeat(20_000), "}".repeat(20_000)),
+    ] {
+        assert!(!is_json(&bad), "{bad}");
+        let line = encode(&Record { payload: bad.as_bytes(), ..PLAIN });
+        assert_eq!(*Envelope::parse(line.as_bytes()).unwrap().payload, *bad.as_bytes());
+    }
+}
+
 prop_compose! {
-    fn some_payload()(choice in 0..3, bytes: Vec<u8>, text in ".*", json in json_text()) -> Vec<u8> {
-        match choice { 0 => bytes, 1 => text.into_bytes(), _ => json }
+    fn some_payload()(
+        choice in 0..4, bytes: Vec<u8>, text in ".*", json in json_text(),
+        escapes in r#""(\\u[dD][89cCdD][0-9a-f]{2}|\\\\|\\n|[a-du]){0,8}""#,
+    ) -> Vec<u8> {
+        match choice { 0 => bytes, 1 => text.into_bytes(), 2 => escapes.into_bytes(), _ => json }
     }
 }
 
@@ -241,6 +275,8 @@ proptest! {
             let from = lines.len();
             encoder.encode(&record, &mut lines);
             prop_assert_eq!(lines[from..].iter().position(|&b| b == b'\n'), Some(lines.len() - from - 1));
+            // Strictly: every character is one, and the nesting has its limit.
+            prop_assert!(serde_json::from_slice::<serde_json::Value>(&lines[from..]).is_ok());
             let envelope = Envelope::parse(&lines[from..]).unwrap();
             prop_assert_eq!(envelope.sequence, Some(SEQUENCE));
             prop_assert_eq!(envelope.shard, Some(ShardId(17)));

@@ -190,7 +190,8 @@ fn push_payload(payload: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Whether a text is one JSON value that can stand in a line as it is. White space around it would be lost in reading
-/// it back, so it may have none.
+/// it back, so it may have none; and what the programs at the other end of the pipe would not take must not end the
+/// whole line for them.
 fn is_json_line(text: &str) -> bool {
     let (Some(first), Some(last)) = (text.as_bytes().first(), text.as_bytes().last()) else { return false };
     let begins = matches!(first, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n');
@@ -198,6 +199,64 @@ fn is_json_line(text: &str) -> bool {
         && !last.is_ascii_whitespace()
         && memchr::memchr(b'\n', text.as_bytes()).is_none()
         && serde_json::from_str::<IgnoredAny>(text).is_ok()
+        && escapes_are_characters(text.as_bytes())
+        && depth(text.as_bytes()) <= DEPTH_MAX
+}
+
+/// Arrays and objects in one another, as deep as common readers go: jq ends at 256.
+const DEPTH_MAX: usize = 128;
+
+/// Whether the escapes of valid JSON are characters: `\ud83d` alone is half of one. JSON's grammar allows it, and most
+/// that read JSON do not.
+fn escapes_are_characters(json: &[u8]) -> bool {
+    let unit = |at: usize| {
+        let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', &json[at..]) {
+        at += found;
+        at += match unit(at) {
+            Some(0xdc00..=0xdfff) => return false,
+            Some(0xd800..=0xdbff) => match unit(at + 6) {
+                Some(0xdc00..=0xdfff) => 12,
+                _ => return false,
+            },
+            Some(_) => 6,
+            None => 2,
+        };
+    }
+    true
+}
+
+/// How deep arrays and objects stand in one another in valid JSON.
+fn depth(json: &[u8]) -> usize {
+    if json.len() < 2 * DEPTH_MAX {
+        // Too short to matter.
+        return 0;
+    }
+    let (mut depth, mut deepest, mut at) = (0_usize, 0, 0);
+    while let Some(&byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(found) = memchr::memchr2(b'"', b'\\', &json[at..]) {
+                    at += found + 1;
+                    if json[at - 1] == b'"' {
+                        break;
+                    }
+                    at += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn push_error(rejection: &Rejection<'_>, out: &mut Vec<u8>) {

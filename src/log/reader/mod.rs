@@ -194,6 +194,20 @@ impl Reader {
         self.given_up.as_ref().map_or(self.durable, |(first, _)| *first)
     }
 
+    /// Whether the open file has another length than when the tail was found there.
+    pub fn has_changed(&self) -> bool {
+        let Some(segment) = &self.segment else { return false };
+        match self.looked {
+            Some((offset, len)) if offset == self.offset => segment.len().ok() != Some(len),
+            _ => true,
+        }
+    }
+
+    /// The segment that the reader stands in, and where in it.
+    pub fn place(&self) -> (PathBuf, u64) {
+        (self.path(), self.offset)
+    }
+
     /// The directory that is read.
     pub fn log(&self) -> &LogDir {
         &self.log
