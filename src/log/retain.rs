@@ -71,12 +71,12 @@ pub fn expire(log: &LogDir, horizon_us: Option<i64>, bytes_max: Option<u64>) -> 
         }
         let _ = log.system.disk.remove(&index::path(log, info.base));
         let _ = log.system.disk.remove(&path.with_extension("bad"));
+        // One by one: a power loss must not bring an older segment back and keep a younger one away, for between two
+        // segments one that is missing is damage.
+        log.system.disk.sync_dir(&log.dir).doing("sync", &log.dir)?;
         removed += 1;
         freed += info.bytes;
         total -= info.bytes;
-    }
-    if removed > 0 {
-        log.system.disk.sync_dir(&log.dir).doing("sync", &log.dir)?;
     }
     Ok((removed, freed))
 }
