@@ -3,7 +3,7 @@
 use super::LogDir;
 use super::error::Error;
 use super::frame::{EndOfShard, ProducerState};
-use super::recover::{Ending, Tail};
+use super::recover::{Ending, Tail, is_ended_on_device};
 use super::segment::{Segment, list};
 use super::writer::read_producers;
 use crate::hash::HashRange;
@@ -46,5 +46,8 @@ pub fn make_durable(log: &LogDir) -> Result<(), Error> {
     let segment = Segment::open(log, base, false)?;
     let condemned = |source| Error::Condemned { path: segment.path.clone(), source };
     segment.file.sync_data().map_err(|source| condemned(Some(source)))?;
-    if segment.is_condemned(&*log.system.disk) { Err(condemned(None)) } else { Ok(()) }
+    if segment.is_condemned(&*log.system.disk) && !is_ended_on_device(&segment, log)? {
+        return Err(condemned(None));
+    }
+    Ok(())
 }

@@ -165,6 +165,31 @@ fn a_reader_is_told_what_was_given_up() {
     early.make_durable().unwrap();
 }
 
+/// A sync fails of a shard that has ended and of which all is on the disk. Once nobody got on from there: a reader was
+/// told for ever that it was given up, and a merge that waited for it could not be finished.
+#[test]
+fn the_end_of_a_shard_is_read_back_from_the_device() {
+    let machine = machine();
+    let mut writer = open(&machine, ONE).unwrap();
+    append(&mut writer, 0..3).unwrap();
+    writer.end(&end()).unwrap();
+    drop(writer);
+    let mut late = reader(&machine);
+    late.seek_start().unwrap();
+    assert!(read(&mut late).unwrap().ended);
+    failing_sync(&machine, 1);
+    assert!(matches!(open(&machine, ONE), Err(Error::Closed(_))));
+    assert!(machine.system().disk.exists(&segment_path(0).with_extension("bad")));
+    super::super::make_durable(&log_on(&machine)).unwrap();
+    late.make_durable().unwrap();
+    let mut again = reader(&machine);
+    assert!(read(&mut again).unwrap().ended);
+    again.make_durable().unwrap();
+    machine.crash(4);
+    assert_eq!(read_all(&machine).numbers(), [0, 1, 2]);
+    assert!(matches!(open(&machine, ONE), Err(Error::Closed(_))));
+}
+
 /// A reader that was parked makes durable what it had read before.
 #[test]
 fn a_parked_reader_makes_durable_what_it_read() {
