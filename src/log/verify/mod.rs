@@ -446,8 +446,9 @@ impl Verifier<'_> {
             let body = Window::read(segment, at + HEADER_BYTES as u64, seal.stored_bytes as usize)?;
             let said = super::frame::control::decode_seal(&body);
             let records = place.next - segment.header.base;
-            if said.is_none_or(|(count, next)| count != records || limit.is_some() && follower != Some(next))
-            {
+            // Where the sync of a seal failed the log went on elsewhere than it says.
+            let followed = limit.is_some_and(|said| said.fate == Fate::Sealed);
+            if said.is_none_or(|(count, next)| count != records || followed && follower != Some(next)) {
                 self.contradiction(segment, at, "the seal does not say what the segment holds");
             }
         }
