@@ -200,10 +200,20 @@ pub(crate) fn whole(log: &LogDir, segment: &Segment, tail: &Tail) -> Result<Tail
 /// Whether the device has the whole of a condemned segment up to the end of the shard. No successor can say so: whoever
 /// condemned it found the end, and wrote no more.
 pub(crate) fn is_ended_on_device(segment: &Segment, log: &LogDir) -> Result<bool, Error> {
+    let ended = || -> Result<Option<Tail>, Error> {
+        let mut tail = Tail::start(&segment.header);
+        let ending = tail.follow(segment, segment.len()?, |_, _| {})?;
+        Ok(matches!(ending, Ending::Closed(_)).then_some(tail))
+    };
+    // Where it goes on it is for its writers to say what is given up.
+    if ended()?.is_none() {
+        return Ok(false);
+    }
     // As where a segment is condemned: what is still dirty is written or given up, and what was given up is forgotten.
     let _ = segment.file.sync_data();
     segment.file.forget_cache().doing("read back", &segment.path)?;
-    let mut tail = Tail::start(&segment.header);
-    let ending = tail.follow(segment, segment.len()?, |_, _| {})?;
-    Ok(matches!(ending, Ending::Closed(_)) && whole(log, segment, &tail)?.offset == tail.offset)
+    match ended()? {
+        Some(tail) => Ok(whole(log, segment, &tail)?.offset == tail.offset),
+        None => Ok(false),
+    }
 }

@@ -128,10 +128,7 @@ impl SyncTicket {
     }
 
     fn sync(&self) -> Result<(), Error> {
-        self.segment.sync(&*self.disk).inspect_err(|_| {
-            // At once, before the writer comes to it with the append lock: nobody must believe a later sync.
-            let _ = self.disk.create(&self.segment.mark());
-        })
+        self.segment.sync(&*self.disk)
     }
 
     fn note(&self, file: u64) -> Option<SyncNote> {
