@@ -586,3 +586,27 @@ fn any_history_of_a_stream_agrees_with_the_model() {
     assert!(enough || cases < 150, "too little has happened: {happened:?}");
     eprintln!("{cases} histories: {happened:?}");
 }
+
+/// Whoever ends a shard dies before its end is on the disk, a consumer reads that end and writes it down, and then the
+/// end is given up and the shard goes on: what came there was passed over in silence.
+#[test]
+fn an_end_that_is_given_up_was_not_consumed() {
+    for (after, part) in (1..14).flat_map(|after| [(after, 0), (after, 200)]) {
+        let mut world = World::new();
+        let within = |trouble, step| Step::In(trouble, Box::new(step));
+        for step in [
+            Step::Append(0, 6),
+            Step::Take(9),
+            Step::Commit,
+            within(Trouble::Death(after), Step::Split(part)),
+            Step::Take(9),
+            Step::Commit,
+            within(Trouble::Sync(1), Step::Settle),
+            Step::Append(0, 6),
+            Step::Sync(0),
+        ] {
+            world.step(&step);
+        }
+        world.end();
+    }
+}
