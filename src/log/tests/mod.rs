@@ -3,6 +3,7 @@
 mod corrupt;
 mod crash;
 mod fault;
+mod hostile;
 mod model;
 mod producers;
 
