@@ -129,6 +129,8 @@ struct World {
     /// A commit of which nobody knows whether it was done.
     doubt: BTreeMap<u32, Pending>,
     checkpoints: BTreeMap<u32, Checkpoint>,
+    /// Commits that were done, and may not be durable: the checkpoint before, and how many records.
+    tentative: BTreeMap<u32, (Checkpoint, usize)>,
     /// What the consumer has written down, in order.
     committed: Vec<(u32, Got)>,
     passed: Vec<(u32, log::Missed)>,
@@ -151,6 +153,7 @@ impl World {
             troubled: false,
             doubt: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
+            tentative: BTreeMap::new(),
             committed: Vec::new(),
             passed: Vec::new(),
         };
@@ -351,8 +354,22 @@ impl World {
         let (eater, state) = self.outcome(self.stream().and_then(Eater::new))?;
         for (shard, pending) in std::mem::take(&mut self.doubt) {
             if pending.to == state.shards.get(&shard).map(|known| known.checkpoint) {
+                // Nobody was told, and the next power loss may take it back.
+                let before = self.checkpoints.get(&shard).copied().unwrap_or(Checkpoint::START);
+                self.tentative.insert(shard, (before, pending.records.len()));
                 self.note(shard, pending);
             }
+        }
+        for (shard, (before, records)) in std::mem::take(&mut self.tentative) {
+            match state.shards.get(&shard) {
+                Some(known) if known.checkpoint == before && records > 0 => self.take_back(shard, records),
+                Some(known) if known.checkpoint == before => {}
+                _ => {
+                    self.tentative.insert(shard, (before, records));
+                    continue;
+                }
+            }
+            self.checkpoints.insert(shard, before);
         }
         for (shard, to) in &self.checkpoints {
             if let Some(known) = state.shards.get(shard) {
@@ -360,6 +377,15 @@ impl World {
             }
         }
         Some(eater)
+    }
+
+    /// The last records that were noted of a shard are not done after all.
+    fn take_back(&mut self, shard: u32, records: usize) {
+        for _ in 0..records {
+            let at = self.committed.iter().rposition(|(of, _)| *of == shard).unwrap();
+            let (_, got) = self.committed.remove(at);
+            self.audit.committed.remove(&(shard, got.index));
+        }
     }
 
     fn note(&mut self, shard: u32, pending: Pending) {
@@ -399,6 +425,9 @@ impl World {
             self.doubt = pending;
             return None;
         }
+        if !pending.is_empty() {
+            self.tentative.clear();
+        }
         for (shard, pending) in pending {
             self.note(shard, pending);
         }
@@ -414,6 +443,8 @@ impl World {
         let stream = self.stream().unwrap();
         self.audit.loose = stream.manifest().shards.iter().map(|info| info.shard).collect();
         self.look();
+        // A reader may see more than the recovery then keeps.
+        self.audit.loose = stream.manifest().shards.iter().map(|info| info.shard).collect();
         if recover {
             for info in stream.manifest().open_shards() {
                 match open_writer(&stream, info.id()) {
@@ -625,6 +656,27 @@ fn what_was_given_up_before_the_end_is_not_acknowledged() {
             Step::Append(0, 1),
             Step::In(Trouble::Sync(which), Box::new(reshard)),
             Step::Append(0, 3),
+            Step::Sync(0),
+        ] {
+            world.step(&step);
+        }
+        world.end();
+    }
+}
+
+/// A process that splits dies before the manifest with its decision is durable, another finishes it, and the power goes
+/// in the midst of that.
+#[test]
+fn a_decision_that_a_power_loss_takes_back_is_no_dead_end() {
+    for (death, after) in (3..9).flat_map(|death| (1..30).map(move |after| (death, after))) {
+        let mut world = World::new();
+        let within = |trouble, step| Step::In(trouble, Box::new(step));
+        for step in [
+            Step::Append(0, 6),
+            Step::Sync(0),
+            within(Trouble::Death(death), Step::Split(0)),
+            within(Trouble::Power(after, death * 64 + after), Step::Settle),
+            Step::Append(0, 6),
             Step::Sync(0),
         ] {
             world.step(&step);
