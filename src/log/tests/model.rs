@@ -119,6 +119,7 @@ struct World {
     flying: std::ops::Range<u64>,
     /// A sync has failed: what was not acknowledged may be given up.
     failed: bool,
+    parked: bool,
     /// The follower has come to the end of the shard.
     follow_ended: bool,
     /// Something goes wrong in this step.
@@ -143,6 +144,7 @@ impl World {
             flying: 0..0,
             failed: false,
             follow_ended: false,
+            parked: false,
             troubled: false,
         }
     }
@@ -169,7 +171,8 @@ impl World {
     }
 
     /// Notes what is in the log now: what is new there must be what `new` says, as far as it goes.
-    fn learn(&mut self, new: &std::ops::Range<u64>) {
+    fn learn(&mut self) {
+        let new = std::mem::take(&mut self.flying);
         let all = read_all(&self.machine);
         let at = all.records.iter().position(|got| got.number == new.start).unwrap_or(all.records.len());
         for (got, number) in all.records[at..].iter().zip(new.clone()) {
@@ -206,8 +209,9 @@ impl World {
                 self.refused(&error);
                 // On a full disk nothing is left of it, and the writer goes on.
                 let full = matches!(&error, Error::DiskFull { .. }) && !self.machine.is_stopped();
+                // After a power loss what was cut off may be there again.
+                self.flying = numbers;
                 if !full && !matches!(error, Error::Closed(_)) {
-                    self.flying = numbers;
                     self.kill(which);
                 }
             }
@@ -257,7 +261,8 @@ impl World {
             self.written.splice(kept.., behind.iter().copied());
         }
         let given_up = self.followed > kept;
-        if given_up {
+        // Where it was parked it is not told: it cannot say any more from which segment it has read.
+        if given_up && !self.parked {
             let told = self.follower.make_durable();
             assert!(matches!(told, Err(Error::Condemned { .. })), "{told:?}");
         }
@@ -274,7 +279,7 @@ impl World {
         if let Some(last) = seen.checked_sub(1) {
             self.follower.seek_index(self.written[last].index + 1).unwrap();
         }
-        (self.followed, self.follow_ended) = (seen, false);
+        (self.followed, self.follow_ended, self.parked) = (seen, false, false);
     }
 
     /// The power goes; then a writer recovers the log, and what is there is a prefix with all that was acknowledged.
@@ -282,6 +287,7 @@ impl World {
         self.writers = [None, None, None];
         self.last = [None; 3];
         self.machine.crash(seed);
+        self.learn();
         // What is shown before the recovery is part of what was written, too.
         self.compare(&read_all(&self.machine), true);
         self.writer((seed % 3) as usize);
@@ -334,6 +340,7 @@ impl World {
         let all = read(&mut self.follower).unwrap();
         assert_eq!(all.damage, []);
         self.follow_ended |= all.ended;
+        self.parked = false;
         // One that has read nothing yet begins at what is left, and misses nothing.
         let begun = if self.followed == 0 { self.trimmed(&all) } else { 0 };
         let seen =
@@ -400,7 +407,10 @@ impl World {
             }
             Step::SeekEnd => self.seek(|reader| reader.seek_end().unwrap(), self.written.len(), true),
             Step::Follow => self.follow(),
-            Step::Park => self.follower.park(),
+            Step::Park => {
+                self.follower.park();
+                self.parked = true;
+            }
             Step::LoseIndexes => {
                 let disk = self.machine.system().disk;
                 for name in disk.list(Path::new("/s/log")).unwrap() {
@@ -435,7 +445,7 @@ impl World {
     /// A process that was stopped is gone; what it left is there.
     fn restart(&mut self) {
         if self.machine.resume() {
-            self.learn(&self.flying.clone());
+            self.learn();
             // It may have been about to end the shard.
             self.ended |= read_all(&self.machine).ended;
         }
@@ -460,7 +470,7 @@ impl World {
             && self.machine.is_stopped()
         {
             self.machine.crash(seed);
-            self.learn(&self.flying.clone());
+            self.learn();
             self.crash(seed);
         }
         self.restart();
