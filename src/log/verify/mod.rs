@@ -405,8 +405,8 @@ impl Verifier<'_> {
                 )
             }
             (None, _) => {
-                let found = Walk::new(segment, len).resync(place.offset, place.next)?;
-                match found.filter(|(_, header)| header.durable > place.next) {
+                // Any frame behind it may be the one that knows, not only the next.
+                match Walk::new(segment, len).behind(place.offset, place.next, place.durable)? {
                     Some((at, header)) => (at, header.first, header.arrival_us, "frames do not hold"),
                     None => return Ok(false),
                 }
