@@ -23,7 +23,7 @@ use kpipe::log::frame::segment::SEGMENT_HEADER_BYTES;
 use kpipe::log::frame::{FrameHeader, HEADER_BYTES, Identity, Kind, SegmentHeader, control, crc32c};
 use kpipe::log::{BatchView, Codec, LogId};
 use kpipe::record::{Record, Records, SequenceNumber, ShardId};
-use kpipe::stream::{Consumer, ConsumerState, Manifest, Stream, transport};
+use kpipe::stream::{Consumer, ConsumerState, Manifest, NewStream, Stream, transport};
 use kpipe::sys::System;
 use uuid::Uuid;
 
@@ -110,8 +110,7 @@ fn random_changes() {
     let until = Instant::now() + Duration::from_secs_f64(60.0 * minutes).max(Duration::from_millis(500));
     let seed = if minutes > 0.0 { u64::from(std::process::id()) } else { 5 };
     let (wd, mut dice) = (Workdir::new(), Dice::new(seed));
-    let all: Vec<(&str, Decoder, Vec<(PathBuf, Vec<u8>)>)> =
-        TARGETS.iter().map(|&(target, decode, _)| (target, decode, files(target))).collect();
+    let all = TARGETS.map(|(target, decode, _)| (target, decode, files(target)));
     let mut tried = 0u64;
     while Instant::now() < until {
         let (target, decode, inputs) = &all[dice.throw(all.len() as u64) as usize];
@@ -360,7 +359,7 @@ fn template(_: &Workdir, bytes: &[u8]) -> Option<Vec<u8>> {
 fn state(wd: &Workdir, bytes: &[u8]) -> Option<Vec<u8>> {
     if !wd.join("c/s").exists() {
         fs::create_dir(wd.join("c")).expect("a directory");
-        Stream::create(&System::real(), &wd.join("c/s"), &Default::default()).expect("a stream");
+        Stream::create(&System::real(), &wd.join("c/s"), &NewStream::default()).expect("a stream");
     }
     wd.write("c/s/consumers/c/state.json", bytes);
     let stream = Stream::open(&System::real(), &wd.join("c/s")).expect("a stream");

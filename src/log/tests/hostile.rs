@@ -155,7 +155,7 @@ impl Change {
             }
             Self::Cut(at) => body.truncate(at % (body.len() + 1)),
             Self::Grow(more, byte) => body.resize(body.len() + more, byte),
-            Self::Seal(count, base) => (header.kind, *body) = (Kind::Seal, encode_seal(count, base).to_vec()),
+            Self::Seal(count, base) => (header.kind, *body) = (Kind::Seal, encode_seal(count, base)),
             Self::Twice => {
                 let again = frames[at].clone();
                 return frames.insert(at, again);
@@ -190,8 +190,10 @@ fn read_anything(reader: &mut Reader) {
 fn files(machine: &Machine) -> BTreeMap<PathBuf, Vec<u8>> {
     let disk = machine.system().disk;
     let names = disk.list(Path::new("/s/log")).unwrap();
-    let paths =
-        names.into_iter().filter(|name| name.ends_with(".seg")).map(|name| Path::new("/s/log").join(name));
+    let paths = names
+        .into_iter()
+        .filter(|name| name.split_once('.').is_some_and(|(_, end)| end == "seg"))
+        .map(|name| Path::new("/s/log").join(name));
     paths.map(|path| (path.clone(), machine.bytes(&path))).collect()
 }
 

@@ -45,10 +45,12 @@ fn spoil(path: &PathBuf, round: u64, dice: &mut Dice) -> Option<(String, u64)> {
 /// One run of kput of a few thousand lines, and many short ones.
 #[test]
 fn damage_in_the_last_segment_is_named() {
-    let long: String = (0..4000).map(|i| format!("long {i:05} {}\n", "x".repeat(i % 50))).collect();
-    let short: Vec<String> = (0..25)
-        .map(|run| (0..8).map(|i| format!("short {run:02} {i} {}\n", "y".repeat(i * 9))).collect())
-        .collect();
+    let line =
+        |what: &str, run: usize, i: usize| format!("{what} {run:02} {i:05} {}\n", "x".repeat(i * 9 % 70));
+    let lines =
+        |what: &str, run: usize, count: usize| (0..count).map(|i| line(what, run, i)).collect::<Vec<_>>();
+    let long = lines("long", 0, 4000).concat();
+    let short: Vec<String> = (0..25).map(|run| lines("short", run, 8).concat()).collect();
     let sources: Vec<Workdir> = [vec![long], short]
         .into_iter()
         .map(|runs| {
