@@ -616,7 +616,7 @@ fn any_history_of_a_stream_agrees_with_the_model() {
     });
     outcome.unwrap_or_else(|failed| panic!("{failed}"));
     let happened = happened.get();
-    let enough = happened.iter().zip([100, 20, 100, 1000, 5]).all(|(happened, least)| *happened >= least);
+    let enough = happened.iter().zip([100, 20, 1, 1000, 1]).all(|(happened, least)| *happened >= least);
     assert!(enough || cases < 150, "too little has happened: {happened:?}");
     eprintln!("{cases} histories: {happened:?}");
 }
