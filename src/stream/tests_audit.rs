@@ -103,7 +103,9 @@ impl Audit {
         let shard = info.shard;
         let log = stream.log_dir(info);
         let (found, ended) = read(&log);
-        let base = log::segments(&log).unwrap()[0].base;
+        let segments = log::segments(&log).unwrap();
+        let (base, last) = (segments[0].base, segments[segments.len() - 1].base);
+        let marked = log.system.disk.exists(&log.dir.join(format!("{last:020}.bad")));
         let all = self.shards.entry(shard).or_default();
         let gone = all.partition_point(|got| got.index < base);
         let before = self.gone.insert(shard, gone).unwrap_or(0);
@@ -134,7 +136,10 @@ impl Audit {
                 got.number
             );
             all.push(*got);
-            self.loose.remove(&shard);
+            // In a segment that is marked, what comes is given up too.
+            if !marked {
+                self.loose.remove(&shard);
+            }
         }
         assert!(info.is_open() || ended, "{shard}: closed in the manifest alone");
         // A child's first record comes after its parents' ends.
