@@ -2,7 +2,8 @@
 # make test       every test
 # make lint       formatting and clippy, warnings denied
 # make bench      ratios against what one would otherwise run
-# make soak       the long tests: more cases, crashes in a loop
+# make soak       the long tests: more cases, crashes in a loop, random inputs
+# make fuzz       random inputs alone, for MINUTES; what breaks something is kept in tests/corpus
 # make install    programs, manual pages, completions under $(DESTDIR)$(PREFIX)
 
 PREFIX  ?= /usr/local
@@ -21,7 +22,7 @@ zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 target  = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build demo test lint bench soak install uninstall clean
+.PHONY: build demo test lint bench soak fuzz install uninstall clean
 
 build:
 	$(CARGO) build --release --locked $(PROGRAMS:%=--bin %)
@@ -29,9 +30,12 @@ build:
 demo:
 	@sh tests/demo.sh
 
+# What a test had to leave out (no right to mount, no real input) it notes; cargo shows nothing of a test that passes.
 test:
 	@echo "== tests"
+	@rm -f $(target)/test-notes
 	$(CARGO) test --locked --quiet
+	@if [ -s $(target)/test-notes ]; then echo "== left out"; sort -u $(target)/test-notes; fi
 	@echo "== all tests passed"
 
 lint:
@@ -43,7 +47,10 @@ bench: build
 
 soak:
 	PROPTEST_CASES=$(CASES) KPIPE_CASES=3000 KPIPE_TEST_ROUNDS=150 KPIPE_SOAK_MINUTES=$(MINUTES) \
-	  $(CARGO) test --locked -- --nocapture
+	  KPIPE_FUZZ_MINUTES=$(MINUTES) $(CARGO) test --locked -- --nocapture
+
+fuzz:
+	KPIPE_FUZZ_MINUTES=$(MINUTES) $(CARGO) test --locked --test it -- --nocapture corpus::random_changes
 
 # Building belongs to the user, installing perhaps to root: `make build && sudo make install` compiles nothing as root.
 install:

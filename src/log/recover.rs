@@ -1,7 +1,7 @@
 //! Finding the end of a log, and telling a torn tail from damage.
 
 use super::LogDir;
-use super::error::Error;
+use super::error::{Doing, Error};
 use super::frame::control::{decode_pause, decode_seal};
 use super::frame::segment::SEGMENT_HEADER_BYTES;
 use super::frame::{EndOfShard, FrameHeader, HEADER_BYTES, Kind, SegmentHeader, crc32c};
@@ -198,4 +198,25 @@ pub(crate) fn whole(log: &LogDir, segment: &Segment, tail: &Tail) -> Result<Tail
     at.durable = tail.durable.min(at.next).max(at.durable);
     at.arrival_us = at.arrival_us.max(tail.arrival_us);
     Ok(at)
+}
+
+/// Whether the device has the whole of a condemned segment up to the end of the shard. No successor can say so: whoever
+/// condemned it found the end, and wrote no more.
+pub(crate) fn is_ended_on_device(segment: &Segment, log: &LogDir) -> Result<bool, Error> {
+    let ended = || -> Result<Option<Tail>, Error> {
+        let mut tail = Tail::start(&segment.header);
+        let ending = tail.follow(segment, segment.len()?, |_, _| {})?;
+        Ok(matches!(ending, Ending::Closed(_)).then_some(tail))
+    };
+    // Where it goes on it is for its writers to say what is given up.
+    if ended()?.is_none() {
+        return Ok(false);
+    }
+    // As where a segment is condemned: what is still dirty is written or given up, and what was given up is forgotten.
+    let _ = segment.file.sync_data();
+    segment.file.forget_cache().doing("read back", &segment.path)?;
+    match ended()? {
+        Some(tail) => Ok(whole(log, segment, &tail)?.offset == tail.offset),
+        None => Ok(false),
+    }
 }

@@ -3,7 +3,7 @@
 use super::LogDir;
 use super::error::Error;
 use super::frame::{EndOfShard, ProducerState};
-use super::recover::{Ending, Tail};
+use super::recover::{Ending, Tail, is_ended_on_device};
 use super::segment::{Segment, list};
 use super::writer::read_producers;
 use crate::hash::HashRange;
@@ -46,5 +46,10 @@ pub fn at_rest(log: &LogDir, range: HashRange) -> Result<AtRest, Error> {
 /// [`Error::Condemned`] if that failed. No process acknowledges what is in that segment afterwards.
 pub fn make_durable(log: &LogDir) -> Result<(), Error> {
     let base = *list(log)?.last().ok_or_else(|| Error::Empty { dir: log.dir.clone() })?;
-    Segment::open(log, base, false)?.sync(&*log.system.disk)
+    let segment = Segment::open(log, base, false)?;
+    match segment.sync(&*log.system.disk) {
+        // Where the shard has ended there is nothing to go on in, only what the device gives back.
+        Err(Error::Condemned { .. }) if is_ended_on_device(&segment, log)? => Ok(()),
+        other => other,
+    }
 }

@@ -75,6 +75,9 @@ pub fn expire(log: &LogDir, horizon_us: Option<i64>, bytes_max: Option<u64>) -> 
         log.system.disk.sync_dir(&log.dir).doing("sync", &log.dir)?;
         let _ = log.system.disk.remove(&index::path(log, info.base));
         let _ = log.system.disk.remove(&path.with_extension("bad"));
+        // One by one: a power loss must not bring an older segment back and keep a younger one away, for between two
+        // segments one that is missing is damage.
+        log.system.disk.sync_dir(&log.dir).doing("sync", &log.dir)?;
         removed += 1;
         freed += info.bytes;
         total -= info.bytes;

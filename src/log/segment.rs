@@ -208,7 +208,8 @@ impl Segment {
     }
 
     /// Waits until all that was written to the segment is on the disk. An error is final, for this descriptor and for
-    /// every process that has looked since: what the kernel could not write once it takes for written.
+    /// every process that has looked since: what the kernel could not write once it takes for written. So it is marked
+    /// at once, by whomever it was told to, a reader too: nobody must believe a later sync.
     pub(crate) fn sync(&self, disk: &dyn Disk) -> Result<(), Error> {
         let condemned = |source| Error::Condemned { path: self.path.clone(), source };
         let mut failed = self.sync_failed.lock().unwrap_or_else(PoisonError::into_inner);

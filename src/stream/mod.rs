@@ -36,7 +36,13 @@ mod stats;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_audit;
+#[cfg(test)]
+mod tests_model;
+#[cfg(test)]
 mod tests_power;
+#[cfg(test)]
+mod tests_processes;
 pub mod transport;
 mod trim;
 

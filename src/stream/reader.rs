@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Stream;
 use super::cursor::{Place, ShardCursor, Step};
-use super::error::Error;
+use super::error::{Error, InShard};
 use super::manifest::ShardInfo;
 use super::span::{Start, Until, check_sequence};
-use crate::log::{Damage, FrameRef, Missed};
+use crate::log::{self, Damage, FrameRef, Missed};
 use crate::record::ShardId;
 use crate::sys;
 
@@ -483,6 +483,7 @@ impl StreamReader {
         let shard = active.info.id();
         // Whoever notes its end down cannot ask for it any more.
         active.cursor.make_durable()?;
+        self.make_end_durable(i)?;
         if !matches!(self.lineage, Lineage::Given) {
             self.unresolved.insert(shard);
         }
@@ -490,6 +491,22 @@ impl StreamReader {
         self.done.insert(shard);
         self.reload()?;
         Ok(Polled::ShardEnd(shard))
+    }
+
+    /// Makes the end of a shard durable, of which its own frame cannot say that it is: if it were given up the shard
+    /// would go on. Where the manifest says that the shard is closed it was durable before.
+    fn make_end_durable(&self, i: usize) -> Result<(), Error> {
+        let info = &self.active[i].info;
+        if !info.is_open() {
+            return Ok(());
+        }
+        let log = self.stream.log_dir(info);
+        let lasts = || {
+            log::make_durable(&log)?;
+            Ok(log::at_rest(&log, info.range())?.end.is_some())
+        };
+        let given_up = log::Error::Condemned { path: log.dir.clone(), source: None };
+        if lasts().in_shard(info.id())? { Ok(()) } else { Err(given_up).in_shard(info.id()) }
     }
 
     /// What a shard lacks that the manifest has as closed and whose log just goes on: its end frame is on the disk

@@ -137,6 +137,10 @@ impl Stream {
     /// Finishes a split or merge that was decided, from wherever it was left.
     pub(super) fn finish_pending(&mut self, locks: &Arc<dyn Locks>) -> Result<(), Error> {
         let Some(reshard) = self.manifest.pending.clone() else { return Ok(()) };
+        // Whoever decided it may have died before the decision was durable. It is, before a shard ends because of it: of
+        // one that has ended for nobody knows which children no producer and no reader would find the way.
+        let path = self.path.clone();
+        self.system.disk.sync_dir(&path).map_err(|source| Error::Io { doing: "sync", path, source })?;
         let end = EndOfShard {
             children: reshard
                 .children

@@ -11,17 +11,25 @@ const SHARD: ShardId = ShardId(0);
 
 /// A stream of one shard with segments of a few frames.
 fn stream_on(machine: &Machine) -> Stream {
+    stream_with(machine, 1)
+}
+
+/// The same, of so many shards.
+pub(super) fn stream_with(machine: &Machine, shards: u32) -> Stream {
     let (system, new) = (machine.system(), NewStream::default());
     let now = system.clock.now_us();
-    let whole = HashRange::ALL;
-    let shard = ShardInfo {
-        shard: SHARD.0,
-        starting_hash_key: whole.start.0,
-        ending_hash_key: whole.end.0,
-        created_us: now,
-        parents: Vec::new(),
-        closed: None,
-    };
+    let shards: Vec<ShardInfo> = HashRange::split_evenly(shards)
+        .into_iter()
+        .zip(0..)
+        .map(|(range, shard)| ShardInfo {
+            shard,
+            starting_hash_key: range.start.0,
+            ending_hash_key: range.end.0,
+            created_us: now,
+            parents: Vec::new(),
+            closed: None,
+        })
+        .collect();
     let manifest = Manifest {
         generation: 1,
         stream_id: Uuid::from_u128(7),
@@ -36,12 +44,14 @@ fn stream_on(machine: &Machine) -> Stream {
         segment_bytes: 1500,
         segment_age_us: i64::MAX,
         tags: new.tags,
-        next_shard: 1,
-        shards: vec![shard.clone()],
+        next_shard: shards.len() as u32,
+        shards,
         pending: None,
     };
     let stream = Stream { system, path: PathBuf::from("/s"), manifest };
-    log::create_log(&stream.log_dir(&shard), now, &[]).unwrap();
+    for shard in &stream.manifest.shards {
+        log::create_log(&stream.log_dir(shard), now, &[]).unwrap();
+    }
     stream.write_manifest().unwrap();
     stream
 }

@@ -4,6 +4,8 @@
 mod check;
 /// Named consumers: checkpoints, leases, commands, bookmarks.
 mod consumer;
+/// What is taken apart: stored inputs, cut and changed.
+mod corpus;
 /// The pages in `man/` and the scripts in `completions/` are what the programs' own definitions render to.
 mod docs;
 /// How a program ends: signals, closed pipes, a stuck reader, wrong usage.
@@ -18,6 +20,8 @@ mod format;
 mod get;
 /// Which part of the source may use which.
 mod layers;
+/// Real files of the machine.
+mod machine;
 /// kput --producer stores every record once.
 mod producer;
 /// kput stores what it reads: formats, keys, refusals, acknowledgements.

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::producer::expect_once_in_order;
-use crate::workdir::Workdir;
+use crate::workdir::{Workdir, left_out};
 
 /// Lines of a real web server's log, or of a made one where that is not there.
 pub(crate) fn access_log() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/access.log");
     std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        eprintln!("{}: {error}: generated lines are used instead", path.display());
+        left_out(&format!("{}: {error}: generated lines are used instead", path.display()));
         (0..10_000u32).fold(String::new(), |mut text, i| {
             let _ = writeln!(text, "10.0.{}.{} - - \"GET /page/{i} HTTP/1.1\" 200", i % 7, i * 31 % 250);
             text

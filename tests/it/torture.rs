@@ -7,6 +7,8 @@
 mod damage;
 /// No room, or nothing that may be written.
 mod disk;
+/// Damage where a stream ends.
+mod last;
 /// Consumers that are killed.
 mod readers;
 /// Writers that are killed, many at once, while shards come and go.

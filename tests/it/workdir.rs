@@ -28,6 +28,18 @@ pub(crate) fn programs() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_kput")).parent().expect("a program lies in a directory")
 }
 
+/// Says what a test leaves out, and why, where somebody sees it: cargo shows nothing of a test that passes. `make test`
+/// prints these notes at its end.
+pub(crate) fn left_out(what: &str) {
+    eprintln!("left out: {what}");
+    let target = programs().parent().expect("the programs lie in the target directory");
+    let notes = std::env::var_os("KPIPE_TEST_NOTES").map_or_else(|| target.join("test-notes"), PathBuf::from);
+    let file = fs::File::options().create(true).append(true).open(notes);
+    // One write, for other tests write there at the same time.
+    file.and_then(|mut file| file.write_all(format!("{what}\n").as_bytes()))
+        .expect("the notes can be written");
+}
+
 /// A directory that is gone when the test ends.
 pub(crate) struct Workdir {
     dir: tempfile::TempDir,

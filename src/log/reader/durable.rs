@@ -1,6 +1,7 @@
 //! Making what was read durable, before anybody acts upon it.
 
 use super::super::error::Error;
+use super::super::recover::is_ended_on_device;
 use super::super::segment::Segment;
 use super::Reader;
 
@@ -31,6 +32,12 @@ impl Reader {
         let synced = segment.sync(&*self.log.system.disk);
         // Somebody may have read the segment back meanwhile and gone on behind what is there.
         if synced.is_err() && self.is_followed()? {
+            return Ok(());
+        }
+        // Where the shard has ended there is nothing to go on in, only what the device gives back.
+        let ended = |segment: &Segment| is_ended_on_device(segment, &self.log);
+        if synced.is_err() && self.segment.as_ref().is_some_and(|segment| ended(segment).unwrap_or(false)) {
+            self.durable = self.next;
             return Ok(());
         }
         synced?;

@@ -296,3 +296,24 @@ fn what_was_set_aside_is_not_found() {
     }
     assert_eq!(read_all(&machine).numbers(), [0, 1, 2, 60, 61, 62]);
 }
+
+/// Power is lost while segments expire. Once any of their names could come back without those behind them, and what
+/// retention had taken was then called damage.
+#[test]
+fn a_power_loss_while_segments_expire_leaves_no_gap() {
+    for seed in 0..40 {
+        let machine = machine();
+        let mut writer = open(&machine, TINY).unwrap();
+        for first in (0..40).step_by(4) {
+            append(&mut writer, first..first + 4).unwrap();
+        }
+        sync(&mut writer).unwrap();
+        let stop_at = Some(machine.operations().0 + 1 + seed % 20);
+        machine.fail(Faults { stop_at, ..Faults::default() });
+        let _ = super::super::expire(&log_on(&machine), None, Some(3000));
+        drop(writer);
+        machine.crash(seed);
+        let numbers = read_all(&machine).numbers();
+        assert_eq!(numbers, (numbers[0]..40).collect::<Vec<_>>(), "seed {seed}");
+    }
+}

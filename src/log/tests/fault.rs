@@ -166,6 +166,106 @@ fn a_reader_is_told_what_was_given_up() {
     early.make_durable().unwrap();
 }
 
+/// It is a reader to whom the kernel tells that a sync failed, and nobody else is told: once the next sync of the writer,
+/// or of one that came later, was believed.
+#[test]
+fn a_readers_failed_sync_condemns_too() {
+    for killed in [false, true] {
+        let machine = machine();
+        let mut writer = open(&machine, ONE).unwrap();
+        append(&mut writer, 0..3).unwrap();
+        let mut reader = reader(&machine);
+        reader.seek_start().unwrap();
+        read(&mut reader).unwrap();
+        failing_sync(&machine, 1);
+        assert!(matches!(reader.make_durable(), Err(Error::Condemned { source: Some(_), .. })));
+        if killed {
+            drop(writer);
+            writer = open(&machine, ONE).unwrap();
+        } else {
+            assert!(matches!(sync(&mut writer), Err(Error::Condemned { .. })));
+        }
+        append(&mut writer, 3..6).unwrap();
+        sync(&mut writer).unwrap();
+        machine.crash(5);
+        drop(open(&machine, ONE).unwrap());
+        assert_eq!(read_all(&machine).numbers(), [3, 4, 5]);
+    }
+}
+
+/// The sync of a seal fails: the log goes on elsewhere than the seal says, and a check once called that damage.
+#[test]
+fn a_seal_whose_sync_failed_is_no_contradiction() {
+    let machine = machine_with_a_seal_alone();
+    failing_sync(&machine, 1);
+    assert!(matches!(open(&machine, ONE), Err(Error::Condemned { .. })));
+    append(&mut open(&machine, ONE).unwrap(), 3..6).unwrap();
+    let mut damage = Vec::new();
+    super::super::verify::verify(&log_on(&machine), super::super::verify::Depth::All, &mut |event| {
+        if let super::super::verify::Event::Found(finding) = event {
+            damage.push(finding);
+        }
+    })
+    .unwrap();
+    damage.retain(|finding| finding.flaw.severity() == super::super::verify::Severity::Damage);
+    assert_eq!(damage, []);
+    assert_eq!(read_all(&machine).numbers(), [0, 1, 2, 3, 4, 5]);
+}
+
+/// A log of three records whose writer died behind a seal that is on the disk, and before the next segment.
+fn machine_with_a_seal_alone() -> Machine {
+    let machine = machine();
+    let mut writer = open(&machine, ONE).unwrap();
+    append(&mut writer, 0..3).unwrap();
+    let stop_at = Some(machine.operations().0 + 3);
+    machine.fail(Faults { stop_at, ..Faults::default() });
+    writer.roll().unwrap_err();
+    assert!(machine.resume());
+    drop(writer);
+    machine
+}
+
+/// A writer waits for the disk in a shard that has ended meanwhile and whose sync failed: it was told that the shard is
+/// closed, which says nothing of its records.
+#[test]
+fn a_wait_in_a_condemned_shard_that_ended_says_condemned() {
+    let machine = machine();
+    let (mut a, mut b) = (open(&machine, ONE).unwrap(), open(&machine, ONE).unwrap());
+    append(&mut a, 0..3).unwrap();
+    machine.fail(Faults { stop_at: Some(machine.operations().0 + 3), ..Faults::default() });
+    b.end(&end()).unwrap_err();
+    assert!(machine.resume());
+    failing_sync(&machine, 1);
+    // It reads the end back, and finds it whole.
+    let _ = b.end(&end());
+    assert!(matches!(sync(&mut a), Err(Error::Condemned { .. })));
+}
+
+/// A sync fails of a shard that has ended and of which all is on the disk. Once nobody got on from there: a reader was
+/// told for ever that it was given up, and a merge that waited for it could not be finished.
+#[test]
+fn the_end_of_a_shard_is_read_back_from_the_device() {
+    let machine = machine();
+    let mut writer = open(&machine, ONE).unwrap();
+    append(&mut writer, 0..3).unwrap();
+    writer.end(&end()).unwrap();
+    drop(writer);
+    let mut late = reader(&machine);
+    late.seek_start().unwrap();
+    assert!(read(&mut late).unwrap().ended);
+    failing_sync(&machine, 1);
+    assert!(matches!(open(&machine, ONE), Err(Error::Closed(_))));
+    assert!(machine.system().disk.exists(&segment_path(0).with_extension("bad")));
+    super::super::make_durable(&log_on(&machine)).unwrap();
+    late.make_durable().unwrap();
+    let mut again = reader(&machine);
+    assert!(read(&mut again).unwrap().ended);
+    again.make_durable().unwrap();
+    machine.crash(4);
+    assert_eq!(read_all(&machine).numbers(), [0, 1, 2]);
+    assert!(matches!(open(&machine, ONE), Err(Error::Closed(_))));
+}
+
 /// A reader that was parked makes durable what it had read before.
 #[test]
 fn a_parked_reader_makes_durable_what_it_read() {

@@ -3,6 +3,7 @@
 mod corrupt;
 mod crash;
 mod fault;
+mod forged;
 mod hostile;
 mod lying;
 mod model;

@@ -21,11 +21,6 @@ enum Step {
     Roll(usize),
     Pause(usize),
     Kill(usize),
-    /// The writer dies inside its next write, at this operation from now.
-    Die {
-        writer: usize,
-        after: u64,
-    },
     Crash(u64),
     Tick(i64),
     /// Removes what arrived before the record at this part (of 256) of what is left.
@@ -37,9 +32,42 @@ enum Step {
     Park,
     LoseIndexes,
     End(usize),
+    /// The follower makes durable what it has read.
+    MakeDurable,
+    In(Trouble, Box<Step>),
+}
+
+/// What goes wrong in a step.
+#[derive(Debug, Clone)]
+enum Trouble {
+    /// The process that does it dies at this operation from now.
+    Death(u64),
+    /// The power goes there.
+    Power(u64, u64),
+    /// This sync from now fails.
+    Sync(u64),
+    /// The disk has so many bytes left.
+    Full(u64),
+}
+
+fn trouble() -> impl Strategy<Value = Trouble> {
+    prop_oneof![
+        4 => (1u64..10).prop_map(Trouble::Death),
+        4 => (1u64..10, any::<u64>()).prop_map(|(after, seed)| Trouble::Power(after, seed)),
+        3 => (1u64..4).prop_map(Trouble::Sync),
+        2 => (0u64..3000).prop_map(Trouble::Full),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => calm(),
+        1 => (trouble(), work()).prop_map(|(trouble, step)| Step::In(trouble, Box::new(step))),
+    ]
+}
+
+/// What changes the log, or waits for it.
+fn work() -> impl Strategy<Value = Step> {
     let writer = || 0usize..3;
     let codec = prop_oneof![3 => Just(Codec::None), 1 => Just(Codec::Lz4), 1 => Just(Codec::Zstd)];
     prop_oneof![
@@ -49,18 +77,24 @@ fn step() -> impl Strategy<Value = Step> {
         2 => writer().prop_map(Step::SyncAll),
         2 => writer().prop_map(Step::Roll),
         4 => writer().prop_map(Step::Pause),
-        3 => writer().prop_map(Step::Kill),
-        2 => (writer(), 1u64..8).prop_map(|(writer, after)| Step::Die { writer, after }),
+        2 => any::<u8>().prop_map(Step::Expire),
+        1 => writer().prop_map(Step::End),
+        3 => Just(Step::MakeDurable),
+    ]
+}
+
+fn calm() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        40 => work(),
+        3 => (0usize..3).prop_map(Step::Kill),
         3 => any::<u64>().prop_map(Step::Crash),
         4 => (-50i64..200).prop_map(Step::Tick),
-        2 => any::<u8>().prop_map(Step::Expire),
         3 => any::<u8>().prop_map(Step::SeekIndex),
         3 => any::<u8>().prop_map(Step::SeekTime),
         1 => Just(Step::SeekEnd),
         5 => Just(Step::Follow),
         1 => Just(Step::Park),
         1 => Just(Step::LoseIndexes),
-        1 => writer().prop_map(Step::End),
     ]
 }
 
@@ -81,6 +115,15 @@ struct World {
     /// How many of the written the follower has seen.
     followed: usize,
     ended: bool,
+    /// The records of the append that was cut short.
+    flying: std::ops::Range<u64>,
+    /// A sync has failed: what was not acknowledged may be given up.
+    failed: bool,
+    parked: bool,
+    /// The follower has come to the end of the shard.
+    follow_ended: bool,
+    /// Something goes wrong in this step.
+    troubled: bool,
 }
 
 impl World {
@@ -98,6 +141,11 @@ impl World {
             used: BTreeMap::new(),
             followed: 0,
             ended: false,
+            flying: 0..0,
+            failed: false,
+            follow_ended: false,
+            parked: false,
+            troubled: false,
         }
     }
 
@@ -106,17 +154,25 @@ impl World {
         if self.writers[which].is_none() {
             match open(&self.machine, TINY) {
                 Ok(writer) => self.writers[which] = Some(writer),
-                Err(Error::Closed(_)) => assert!(self.ended),
-                // It died as it opened.
-                Err(Error::Io { .. }) => assert!(self.machine.resume()),
-                Err(error) => panic!("{error:?}"),
+                Err(error) => self.refused(&error),
             }
         }
         self.writers[which].as_mut()
     }
 
+    /// An attempt has failed. It must have had a reason to.
+    fn refused(&self, error: &Error) {
+        let expected = match error {
+            Error::Closed(_) => self.ended || self.troubled,
+            Error::Condemned { .. } => self.failed || self.machine.is_stopped(),
+            _ => self.troubled,
+        };
+        assert!(expected, "{error:?}");
+    }
+
     /// Notes what is in the log now: what is new there must be what `new` says, as far as it goes.
-    fn learn(&mut self, new: &std::ops::Range<u64>) {
+    fn learn(&mut self) {
+        let new = std::mem::take(&mut self.flying);
         let all = read_all(&self.machine);
         let at = all.records.iter().position(|got| got.number == new.start).unwrap_or(all.records.len());
         for (got, number) in all.records[at..].iter().zip(new.clone()) {
@@ -149,14 +205,16 @@ impl World {
                     self.last[which] = Some(index);
                 }
             }
-            Err(Error::Closed(_)) if self.ended => {}
-            // The process dies here.
-            Err(Error::Io { .. }) => {
-                assert!(self.machine.resume());
-                self.kill(which);
-                self.learn(&numbers);
+            Err(error) => {
+                self.refused(&error);
+                // On a full disk nothing is left of it, and the writer goes on.
+                let full = matches!(&error, Error::DiskFull { .. }) && !self.machine.is_stopped();
+                // After a power loss what was cut off may be there again.
+                self.flying = numbers;
+                if !full && !matches!(error, Error::Closed(_)) {
+                    self.kill(which);
+                }
             }
-            Err(error) => panic!("{error:?}"),
         }
     }
 
@@ -170,7 +228,12 @@ impl World {
         let Some(writer) = &mut self.writers[which] else { return };
         let ticket = if all { Some(writer.full_ticket()) } else { writer.ticket() };
         if let Some(ticket) = ticket {
-            ticket.wait().unwrap();
+            if let Err(failure) = ticket.wait() {
+                let error =
+                    if self.machine.is_stopped() { failure } else { writer.condemn(&ticket, failure) };
+                self.refused(&error);
+                return self.kill(which);
+            }
             writer.synced(&ticket);
         }
         let durable = writer.durable();
@@ -181,11 +244,50 @@ impl World {
         self.acked = self.acked.max(known);
     }
 
+    /// A sync has failed once: what was not acknowledged may have been given up, and whoever has read it is told.
+    fn give_up(&mut self) {
+        let all = read_all(&self.machine);
+        // Not by what is seen first: that may be what came behind all that was given up.
+        let base = segments(&log_on(&self.machine)).unwrap()[0].base;
+        let start = self.written.partition_point(|got| got.index < base);
+        let same = self.written[start..].iter().zip(&all.records).take_while(|(a, b)| a == b).count();
+        let (kept, behind) = (start + same, &all.records[same..]);
+        if kept < self.written.len() {
+            assert!(kept >= self.acked, "acknowledged and given up: {kept} of {}", self.acked);
+            assert!(
+                behind.iter().all(|got| self.written[kept..].contains(got)),
+                "{behind:?} were not written"
+            );
+            self.written.splice(kept.., behind.iter().copied());
+        }
+        let given_up = self.followed > kept;
+        // Where it was parked it is not told: it cannot say any more from which segment it has read.
+        if given_up && !self.parked {
+            let told = self.follower.make_durable();
+            assert!(matches!(told, Err(Error::Condemned { .. })), "{told:?}");
+        }
+        if given_up || self.follow_ended && !all.ended {
+            self.follow_from(kept.min(self.followed));
+        }
+        self.ended &= all.ended;
+        self.compare(&all, false);
+    }
+
+    /// A new follower that has seen so many of the written.
+    fn follow_from(&mut self, seen: usize) {
+        self.follower = reader(&self.machine);
+        if let Some(last) = seen.checked_sub(1) {
+            self.follower.seek_index(self.written[last].index + 1).unwrap();
+        }
+        (self.followed, self.follow_ended, self.parked) = (seen, false, false);
+    }
+
     /// The power goes; then a writer recovers the log, and what is there is a prefix with all that was acknowledged.
     fn crash(&mut self, seed: u64) {
         self.writers = [None, None, None];
         self.last = [None; 3];
         self.machine.crash(seed);
+        self.learn();
         // What is shown before the recovery is part of what was written, too.
         self.compare(&read_all(&self.machine), true);
         self.writer((seed % 3) as usize);
@@ -196,11 +298,8 @@ impl World {
         assert!(kept >= self.acked, "acknowledged and lost: {} of {}", kept, self.acked);
         self.written.truncate(kept);
         self.acked = kept;
-        self.follower = reader(&self.machine);
-        if let Some(next) = kept.min(self.followed).checked_sub(1) {
-            self.follower.seek_index(self.written[next].index + 1).unwrap();
-        }
-        self.followed = kept.min(self.followed);
+        self.ended = all.ended;
+        self.follow_from(kept.min(self.followed));
     }
 
     /// How many of the written were removed by retention, going by what a reader sees first.
@@ -240,6 +339,8 @@ impl World {
     fn follow(&mut self) {
         let all = read(&mut self.follower).unwrap();
         assert_eq!(all.damage, []);
+        self.follow_ended |= all.ended;
+        self.parked = false;
         // One that has read nothing yet begins at what is left, and misses nothing.
         let begun = if self.followed == 0 { self.trimmed(&all) } else { 0 };
         let seen =
@@ -258,27 +359,19 @@ impl World {
             Step::Append { writer, frames, codec, produced } => self.append(writer, &frames, codec, produced),
             Step::Sync(writer) => self.sync(writer, false),
             Step::SyncAll(writer) => self.sync(writer, true),
-            Step::Roll(writer) => match self.writer(writer).map(Writer::roll) {
-                None | Some(Ok(())) => {}
-                Some(Err(Error::Closed(_))) => assert!(self.ended),
-                Some(Err(error)) => panic!("{error:?}"),
-            },
+            Step::Roll(writer) => {
+                if let Some(Err(error)) = self.writer(writer).map(Writer::roll) {
+                    self.refused(&error);
+                    self.kill(writer);
+                }
+            }
             Step::Pause(writer) => {
-                if let Some(mut gone) = self.writers[writer].take() {
-                    gone.pause().unwrap();
+                if let Some(Err(error)) = self.writers[writer].take().map(|mut gone| gone.pause()) {
+                    self.refused(&error);
                 }
                 self.last[writer] = None;
             }
             Step::Kill(writer) => self.kill(writer),
-            Step::Die { writer, after } => {
-                self.writer(writer);
-                let stop_at = Some(self.machine.operations().0 + after);
-                self.machine.fail(crate::sys::sim::Faults { stop_at, ..Default::default() });
-                self.append(writer, &[3, 3], Codec::None, true);
-                if self.machine.resume() {
-                    self.kill(writer);
-                }
-            }
             Step::Crash(seed) => self.crash(seed),
             Step::Tick(us) => {
                 self.now_us += us;
@@ -287,7 +380,12 @@ impl World {
             Step::Expire(part) => {
                 let horizon_us = self.pick(part).map(|at| self.written[at].arrival_us);
                 let before = self.trimmed(&read_all(&self.machine));
-                expire(&log_on(&self.machine), horizon_us, None).unwrap();
+                if let Err(error) = expire(&log_on(&self.machine), horizon_us, None) {
+                    self.refused(&error);
+                    if self.machine.is_stopped() {
+                        return;
+                    }
+                }
                 let all = read_all(&self.machine);
                 let after = self.trimmed(&all);
                 assert!(self.written[before..after].iter().all(|got| Some(got.arrival_us) < horizon_us));
@@ -309,7 +407,10 @@ impl World {
             }
             Step::SeekEnd => self.seek(|reader| reader.seek_end().unwrap(), self.written.len(), true),
             Step::Follow => self.follow(),
-            Step::Park => self.follower.park(),
+            Step::Park => {
+                self.follower.park();
+                self.parked = true;
+            }
             Step::LoseIndexes => {
                 let disk = self.machine.system().disk;
                 for name in disk.list(Path::new("/s/log")).unwrap() {
@@ -319,14 +420,65 @@ impl World {
                 }
             }
             Step::End(writer) => {
-                if let Some(writer) = self.writer(writer) {
-                    writer.end(&end()).unwrap();
-                    self.ended = true;
-                    self.acked = self.written.len();
-                    assert!(read_all(&self.machine).ended);
+                let written = self.written.len();
+                match self.writer(writer).map(|writer| writer.end(&end())) {
+                    None => {}
+                    Some(Ok(_)) => {
+                        self.ended = true;
+                        self.acked = written;
+                        assert!(read_all(&self.machine).ended);
+                    }
+                    Some(Err(error)) => {
+                        self.refused(&error);
+                        self.kill(writer);
+                    }
                 }
             }
+            Step::MakeDurable => match self.follower.make_durable() {
+                Ok(()) => self.acked = self.acked.max(self.followed),
+                Err(error) => self.refused(&error),
+            },
+            Step::In(trouble, step) => self.within(&trouble, *step),
         }
+    }
+
+    /// A process that was stopped is gone; what it left is there.
+    fn restart(&mut self) {
+        if self.machine.resume() {
+            self.learn();
+            // It may have been about to end the shard.
+            self.ended |= read_all(&self.machine).ended;
+        }
+    }
+
+    fn within(&mut self, trouble: &Trouble, step: Step) {
+        self.troubled = true;
+        self.flying = 0..0;
+        let mut faults = crate::sys::sim::Faults::default();
+        match *trouble {
+            Trouble::Death(after) | Trouble::Power(after, _) => {
+                faults.stop_at = Some(self.machine.operations().0 + after);
+            }
+            Trouble::Sync(which) => (faults.sync_fails, self.failed) = (Some(which), true),
+            Trouble::Full(bytes) => faults.capacity = Some(self.machine.used() + bytes),
+        }
+        self.machine.fail(faults);
+        let reads = matches!(step, Step::MakeDurable);
+        self.step(step);
+        let died = self.machine.is_stopped();
+        if let Trouble::Power(_, seed) = *trouble
+            && self.machine.is_stopped()
+        {
+            self.machine.crash(seed);
+            self.learn();
+            self.crash(seed);
+        }
+        self.restart();
+        self.machine.resume();
+        if died && reads {
+            self.follow_from(self.followed);
+        }
+        self.troubled = false;
     }
 }
 
@@ -339,6 +491,9 @@ proptest! {
         let mut world = World::new();
         for step in steps {
             world.step(step);
+            if world.failed {
+                world.give_up();
+            }
         }
         world.compare(&read_all(&world.machine), false);
         world.follow();

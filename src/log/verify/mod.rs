@@ -499,7 +499,9 @@ impl Verifier<'_> {
             let body = Window::read(segment, at + HEADER_BYTES as u64, seal.stored_bytes as usize)?;
             let records = place.next - segment.header.base;
             let told = decode_seal(&body);
-            if told.is_none_or(|(count, next)| count != records || said.is_some() && follower != Some(next)) {
+            // Where the sync of a seal failed the log went on elsewhere than it says.
+            let followed = said.is_some_and(|said| said.fate == Fate::Sealed);
+            if told.is_none_or(|(count, next)| count != records || followed && follower != Some(next)) {
                 self.contradiction(segment, at, "the seal does not say what the segment holds");
             }
         }

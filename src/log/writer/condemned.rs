@@ -18,7 +18,7 @@ impl Writer {
             }
         });
         match outcome {
-            Ok(()) | Err(Error::Condemned { .. }) => failure,
+            Ok(()) | Err(Error::Condemned { .. } | Error::Closed(_)) => failure,
             Err(error) => error,
         }
     }

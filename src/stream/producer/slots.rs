@@ -204,7 +204,16 @@ impl Producer {
     pub(super) fn resettle(&mut self) -> Result<(), Error> {
         self.stream.settle()?;
         self.router = Router::new(self.stream.manifest());
-        let ended = self.build_slots();
+        let mut ended = self.build_slots();
+        // Before a shard ends all in it is synced; but where a sync failed on the way, what this process wrote there may
+        // have been given up, and nobody asks that writer any more.
+        for slot in ended.iter_mut().filter(|slot| slot.dirty && self.sync != Sync::None) {
+            if let Some(writer) = &mut slot.writer {
+                let ticket = writer.full_ticket();
+                let kept = ticket.wait().map_err(|failure| writer.condemn(&ticket, failure));
+                kept.map_err(|error| self.stream.failed(slot.shard, error))?;
+            }
+        }
         // A merge brings the records of two shards into one: there too they must lie in the order of the source, for
         // what is told of a frame is how far the source is stored in it.
         let mut moved: Vec<(usize, usize, Option<Which>)> = Vec::new();

@@ -133,9 +133,12 @@ impl State {
         }
     }
 
+    fn used(&self) -> u64 {
+        self.inodes.values().map(|inode| inode.live.len() as u64).sum()
+    }
+
     fn room(&self) -> u64 {
-        let used: u64 = self.inodes.values().map(|inode| inode.live.len() as u64).sum();
-        self.faults.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(used))
+        self.faults.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()))
     }
 }
 
@@ -176,6 +179,16 @@ impl Machine {
     /// Sets what is to go wrong from now on.
     pub(crate) fn fail(&self, faults: Faults) {
         self.state().faults = faults;
+    }
+
+    /// Bytes that files take, those without a name included.
+    pub(crate) fn used(&self) -> u64 {
+        self.state().used()
+    }
+
+    /// Whether it has come to the operation at which it was to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state().stopped
     }
 
     pub(crate) fn set_clock(&self, now_us: i64) {

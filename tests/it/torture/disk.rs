@@ -4,13 +4,13 @@ use std::fs;
 
 use super::rounds;
 use crate::producer::Dice;
-use crate::workdir::{Done, Workdir};
+use crate::workdir::{Done, Workdir, left_out};
 
 /// Runs a script that may mount what it likes: it is gone when the script ends. `None` where that is not permitted.
 fn mounting(wd: &Workdir, script: &str) -> Option<Done> {
     let permitted = wd.sh("unshare -rm mount -t tmpfs -o size=1m none . 2>&1").done();
     if permitted.status != 0 {
-        eprintln!("not tested, for nothing can be mounted here: {}", permitted.text().trim());
+        left_out(&format!("full disks: nothing can be mounted here: {}", permitted.text().trim()));
         return None;
     }
     Some(wd.run("unshare").args(["-rm", "sh", "-euc", script]).done())
@@ -172,7 +172,7 @@ fn what_belongs_to_somebody_else_is_read() {
     // Root may write everything, so somebody else is to try.
     let nobody = if is_root { "setpriv --reuid 65534 --regid 65534 --clear-groups " } else { "" };
     if wd.sh(&format!("{nobody}kget s")).done().status != 0 && is_root {
-        eprintln!("not tested, for root cannot be somebody else here");
+        left_out("reading what belongs to somebody else: root cannot be somebody else here");
         return;
     }
     wd.sh(&format!("{nobody}kget s | wc -l")).expect_stdout("100\n");
