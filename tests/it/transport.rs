@@ -320,8 +320,7 @@ fn a_copy_follows() {
         for round in 1..=3 {
             wd.sh("seq 100 | kput -q s").ok();
             if round == 2 {
-                wd.sh("kshard scale s 3; kshard scale s 2; kshard scale t 2; kshard scale t 3")
-                    .ok();
+                wd.sh("kshard scale s 3; kshard scale s 2; kshard scale t 2; kshard scale t 3").ok();
             }
             let since = Instant::now();
             while lines("t") < before + round * 100 {
