@@ -326,7 +326,12 @@ impl Checker<'_> {
     /// Looks for names that are none of ours.
     fn names(&mut self) -> Result<(), Error> {
         let root = self.stream.path().to_owned();
-        for name in self.list(&root)? {
+        let names = self.list(&root)?;
+        if !names.iter().any(|name| name == LOCKS_NAME) {
+            let text = "is missing: end all programs that write to the stream before a repair makes it anew";
+            self.say(Severity::Damage, None, root.join(LOCKS_NAME), text);
+        }
+        for name in names {
             let path = root.join(&name);
             let shard = name.strip_prefix("shardId-").and_then(|_| name.parse::<ShardId>().ok());
             if let Some(id) = shard.filter(|id| id.to_string() == name) {

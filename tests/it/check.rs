@@ -478,3 +478,17 @@ fn cut_off(wd: &Workdir, bytes: u64) {
     let file = fs::File::options().write(true).open(&path).expect("a segment");
     file.set_len(file.metadata().expect("a file").len() - bytes).expect("cut");
 }
+
+/// Nothing named a lock table that was gone, without which programs that write do not see each other.
+#[test]
+fn a_lost_lock_table() {
+    let wd = Workdir::new();
+    stream(&wd, "s");
+    fs::remove_file(wd.join("s/locks")).expect("removed");
+    let done = check(&wd, "s").expect_status(1);
+    assert!(done.lines()[0].starts_with("damage: s: locks: is missing: end all programs"), "{}", done.text());
+    let done = wd.run("kshard").args(["doctor", "s"]).done().expect_status(1);
+    assert!(done.text().contains("/s/locks is missing"), "{}", done.text());
+    wd.run("kshard").args(["repair", "s"]).ok();
+    check(&wd, "s").expect_status(0);
+}
