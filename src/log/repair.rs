@@ -31,7 +31,7 @@ use super::segment::{Segment, Walk, list, next_header, segment_name};
 use super::verify::{Depth, Event, Finding, Flaw, Frame, Lost, Window, verify};
 use super::writer::{append_slot, live_slot};
 use super::{LogDir, RESERVE};
-use crate::sys::{File, Locks};
+use crate::sys::Locks;
 
 pub use ending::{end_again, lost_end};
 

@@ -4,10 +4,19 @@
 //! are told of what is missing, and then the end. A segment that was sealed, and whose follower is what is lost, gets a
 //! follower that holds no more than that.
 
-use super::super::frame::EndOfShard;
-use super::super::recover::whole;
-use super::super::segment::control_frame;
-use super::*;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::super::LogDir;
+use super::super::error::Error;
+use super::super::frame::segment::SEGMENT_HEADER_BYTES;
+use super::super::frame::{EndOfShard, FrameHeader, HEADER_BYTES, Identity, Kind};
+use super::super::recover::{Ending, Tail, whole};
+use super::super::segment::{Segment, control_frame, list, next_header, segment_name};
+use super::super::verify::Lost;
+use super::{COPY_BYTES, Held, gaps, put_aside, put_in_place, rebuild_index, said_before};
+use crate::sys::{File, Locks};
 
 /// Which records of a shard that has ended at `next` its log has lost. Nothing where it lacks only the end itself.
 pub fn lost_end(log: &LogDir, next: u64) -> Result<Option<Lost>, Error> {
