@@ -68,14 +68,22 @@ impl Stream {
     /// the children finds that it is gone.
     fn stop_writers(&self, locks: &Arc<dyn Locks>) -> Result<(), Error> {
         let io = |source| Error::Io { doing: "lock", path: self.path.join(LOCKS_NAME), source };
+        let mut left = Vec::new();
         for shard in self.manifest.shards.iter().filter(|shard| shard.is_open()) {
             // Both are held to the end: a writer that comes meanwhile waits, and then finds no segment.
             locks.lock(append_slot(shard.shard), true).map_err(io)?;
             if !locks.try_lock(live_slot(shard.shard), true).map_err(io)? {
-                self.end_for_good(shard, locks).or_else(|_| self.cut_off(shard))?;
+                // Damaged, or the disk is full: then its writers fail by themselves as like as not.
+                left.extend(self.end_for_good(shard, locks).is_err().then(|| shard.id().to_string()));
             }
         }
-        Ok(())
+        if left.is_empty() {
+            return Ok(());
+        }
+        let shards = left.join(" and ");
+        Err(Error::Invalid(format!(
+            "it is deleted, but what is writing to {shards} could not be told: end it"
+        )))
     }
 
     fn end_for_good(&self, shard: &ShardInfo, locks: &Arc<dyn Locks>) -> Result<(), Error> {
@@ -83,17 +91,5 @@ impl Stream {
         let opened = Writer::open(log, Arc::clone(locks), self.roll(), shard.range());
         let end = EndOfShard { children: Vec::new(), parents: Vec::new() };
         opened.and_then(|mut writer| writer.end(&end)).map(drop).in_shard(shard.id())
-    }
-
-    /// For a shard that is damaged, or a disk that is full: no writer goes on where its segment has become shorter.
-    fn cut_off(&self, shard: &ShardInfo) -> Result<(), Error> {
-        let dir = self.log_dir(shard).dir;
-        let io = |source| Error::Io { doing: "end the writers of", path: dir.clone(), source };
-        let names = self.system.disk.list(&dir).map_err(io)?;
-        for name in names.iter().filter(|name| name.ends_with(".seg")) {
-            let file = self.system.disk.open_writable(&dir.join(name)).map_err(io)?;
-            file.set_len(0).map_err(io)?;
-        }
-        Ok(())
     }
 }
