@@ -318,8 +318,7 @@ fn a_copy_tells_of_what_was_gone_and_of_nothing_else() {
     wd.sh(&format!("{put}; kshard copy s t; {put}; kshard split s 1")).ok();
     wd.sh(forget).ok();
     let done = wd.sh("kshard copy s t").done();
-    done.expect_status(1)
-        .expect_stderr_has("shardId-000000000001: has expired: what came in it from index ");
+    done.expect_status(1).expect_stderr_has("shardId-000000000001: has expired: what came in it from index ");
     let done = wd.sh("kshard copy s t").ok();
     assert!(!done.stderr.contains("gone"), "{}", done.stderr);
     well(&wd, "t");
