@@ -5,12 +5,15 @@
 //! segment's place. Offsets, bytes and indexes stay what they were, so all that the next segment and the index file
 //! say still holds. The segment as it was is linked into `keep` first. A segment that is missing is made anew, nothing
 //! but gaps; a segment header that does not hold is written anew from the name and the neighbours. Frames come first,
-//! then headers and missing segments, which go by where the segment before them ends.
+//! then headers and missing segments, which go by where the segment before them ends. What only the manifest knows, that and
+//! where a shard has ended, is in `ending`.
 //!
 //! Each step is a temporary file, a sync and a rename: killed anywhere, a repair can be run again, and finds less to do.
 //!
 //! Segments are only replaced while no writer is alive: the shard's append lock is held, and its live slot too.
 //! Index files are rebuilt whoever writes, but for that of the segment which is being written.
+
+mod ending;
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -29,6 +32,8 @@ use super::verify::{Depth, Event, Finding, Flaw, Frame, Lost, Window, verify};
 use super::writer::{append_slot, live_slot};
 use super::{LogDir, RESERVE};
 use crate::sys::Locks;
+
+pub use ending::{end_again, lost_end};
 
 /// More rounds than any damage needs: each mends what the one before laid open.
 const ROUNDS_MAX: usize = 32;

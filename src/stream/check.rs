@@ -10,7 +10,7 @@ use super::error::{Error, InShard};
 use super::manifest::{Manifest, ShardInfo};
 use super::{LOCKS_NAME, MANIFEST_NAME, Stream};
 use crate::hash::HashRange;
-use crate::log::verify::{Depth, Event, Finding, Severity, Verified, verify};
+use crate::log::verify::{Depth, Event, Finding, Lost, Severity, Verified, verify};
 use crate::record::{SequenceNumber, ShardId};
 use crate::sys::System;
 
@@ -179,6 +179,17 @@ pub fn check(
     Ok(verified)
 }
 
+/// Records of a shard that are lost, in words.
+pub(super) fn lost_records(shard: &ShardInfo, lost: Lost) -> String {
+    let number = |index, at| super::sequence(shard.id(), shard.created_s(), index, at);
+    format!(
+        "up to {} records, sequence numbers {} to {},",
+        lost.next - lost.first,
+        number(lost.first, lost.before_us),
+        number(lost.next.saturating_sub(1), lost.after_us)
+    )
+}
+
 struct Checker<'a> {
     stream: &'a Stream,
     /// The manifest as it was after the logs had been read.
@@ -203,8 +214,14 @@ impl Checker<'_> {
             return self.damage(id, "the shard's directory holds no segment");
         }
         match (&before.closed, &now.closed, &sum.end) {
-            (Some(_), _, None) => {
-                self.damage(id, "the manifest says that the shard has ended, its log does not");
+            (Some(closed), _, None) => {
+                let mut text = "the manifest says that the shard has ended, its log does not".to_owned();
+                if closed.next_index > sum.next {
+                    let (before_us, after_us) = (sum.arrival_us, closed.at_us);
+                    let lost = Lost { first: sum.next, next: closed.next_index, before_us, after_us };
+                    text = format!("{text}: {} are lost", lost_records(before, lost));
+                }
+                self.damage(id, text);
             }
             (_, None, Some(end)) => {
                 let pending = self.now.pending.as_ref().is_some_and(|p| p.parents.contains(&id.0));
@@ -309,7 +326,12 @@ impl Checker<'_> {
     /// Looks for names that are none of ours.
     fn names(&mut self) -> Result<(), Error> {
         let root = self.stream.path().to_owned();
-        for name in self.list(&root)? {
+        let names = self.list(&root)?;
+        if !names.iter().any(|name| name == LOCKS_NAME) {
+            let text = "is missing: end all programs that write to the stream before a repair makes it anew";
+            self.say(Severity::Damage, None, root.join(LOCKS_NAME), text);
+        }
+        for name in names {
             let path = root.join(&name);
             let shard = name.strip_prefix("shardId-").and_then(|_| name.parse::<ShardId>().ok());
             if let Some(id) = shard.filter(|id| id.to_string() == name) {

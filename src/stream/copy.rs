@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cursor::{Place, ShardCursor, Step};
 use super::error::{Between, Error, InShard, Side};
 use super::manifest::ShardInfo;
-use super::producer::resume::stored;
+use super::producer::resume::{Resume, Stored, stored};
 use super::producer::{GROUP_DEFAULT, Producer};
 use super::{NewStream, Stream};
 use crate::log::{Damage, Fresh, Missed};
@@ -36,6 +36,8 @@ pub enum Copying {
     Progress(u64, u64),
     /// Records of a shard are gone.
     Missed(ShardId, Missed),
+    /// A shard is gone of which all before this index was copied, and what came behind it, if anything did, was not.
+    Gone(ShardId, u64),
     /// A stretch of a shard is damaged; it is left out.
     Damage(ShardId, Damage),
 }
@@ -65,8 +67,8 @@ const AT_WORK_MAX: usize = 16;
 pub struct Copier<'a> {
     source: &'a mut Stream,
     target: &'a Stream,
-    /// Up to which index everything is stored, by the producer's name.
-    stored: BTreeMap<String, u64>,
+    /// Up to which index everything is stored, and whether that is the shard's end, by the producer's name.
+    stored: BTreeMap<String, Stored>,
     /// Shards of the source that have been copied to their ends.
     done: BTreeSet<u32>,
     at_work: BTreeMap<u32, Work>,
@@ -121,9 +123,37 @@ impl<'a> Copier<'a> {
             self.source.reload().of_source()?;
             let known = |shard: &u32| self.done.contains(shard) || seen.contains(shard);
             if self.source.manifest().shards.iter().all(|info| known(&info.shard)) {
-                return Ok(());
+                return self.tell_gone(on);
             }
         }
+    }
+
+    /// Tells of shards that were copied in part and that the manifest has forgotten since, once.
+    fn tell_gone(&mut self, on: OnCopying<'_>) -> Result<(), Between> {
+        let prefix = producer_prefix(self.source);
+        let unfinished: Vec<u32> = self
+            .stored
+            .iter()
+            .filter(|(_, stored)| !stored.is_end)
+            .filter_map(|(name, _)| name.strip_prefix(&prefix)?.parse().ok())
+            .filter(|&shard| self.source.manifest().shard(ShardId(shard)).is_none())
+            .collect();
+        for shard in unfinished {
+            let id = ShardId(shard);
+            let name = producer_name(self.source, id);
+            let place = self.stored.get(&name).copied().unwrap_or_default();
+            if !self.done.contains(&shard) {
+                on(Copying::Gone(id, place.begin)).map_err(|error| self.stopped(id, error))?;
+            }
+            self.stored.insert(name.clone(), Stored { is_end: true, ..place });
+            if self.at_work.contains_key(&shard) {
+                self.leave(shard)?;
+            } else {
+                let (mut producer, _) = self.claim(&name)?;
+                producer.finish_at(Stored { is_end: true, ..place }).of_target()?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends it, and tells a later one how far this one has come.
@@ -136,14 +166,16 @@ impl<'a> Copier<'a> {
 
     fn leave(&mut self, shard: u32) -> Result<(), Between> {
         let Some(Work { mut producer, .. }) = self.at_work.remove(&shard) else { return Ok(()) };
-        let end = self.stored.get(&producer_name(self.source, ShardId(shard))).copied().unwrap_or(0);
+        let name = producer_name(self.source, ShardId(shard));
+        let end = self.stored.get(&name).copied().unwrap_or_default();
         producer.finish_at(end).of_target()
     }
 
     /// Copies one shard as far as it goes; whether it has ended there.
     fn shard(&mut self, info: &ShardInfo, on: OnCopying<'_>) -> Result<bool, Between> {
         let name = producer_name(self.source, info.id());
-        let stored = self.stored.get(&name).copied().unwrap_or(0);
+        let known = self.stored.get(&name).copied();
+        let stored = known.unwrap_or_default().begin;
         // What is stored elsewhere must not be lost here: up to this index it is on the disk. Damage in front of it is
         // passed as every reader passes it.
         let end = ShardCursor::open(self.source, info, Place::End).and_then(|mut cursor| {
@@ -158,7 +190,7 @@ impl<'a> Copier<'a> {
             Err(error) => return self.expired(info, stored, error, on),
             Ok(end) => end,
         };
-        if end <= stored {
+        if end <= stored && (!over || known.is_none_or(|known| known.is_end)) {
             return Ok(over);
         }
         let mut work = match self.at_work.remove(&info.shard) {
@@ -181,7 +213,7 @@ impl<'a> Copier<'a> {
         if next > end {
             work.cursor = ShardCursor::lazy(self.source, info, Place::Index(end));
         }
-        self.stored.insert(name, next.min(end));
+        self.stored.insert(name, Stored { begin: next.min(end).max(stored), is_end: ended });
         self.at_work.insert(info.shard, work);
         if self.at_work.len() > AT_WORK_MAX {
             self.leave(info.shard)?;
@@ -199,20 +231,26 @@ impl<'a> Copier<'a> {
         let end = info.closed.as_ref().map_or(next, |closed| closed.next_index);
         if end > next {
             let missed = Missed { from: next, to: end, repaired: false };
-            on(Copying::Missed(info.id(), missed)).map_err(|error| self.stopped(info, error))?;
+            on(Copying::Missed(info.id(), missed)).map_err(|error| self.stopped(info.id(), error))?;
         }
         Ok(true)
     }
 
-    fn stopped(&self, info: &ShardInfo, source: std::io::Error) -> Between {
-        let path = self.source.path().join(info.id().to_string());
+    fn stopped(&self, shard: ShardId, source: std::io::Error) -> Between {
+        let path = self.source.path().join(shard.to_string());
         Between::Source(Error::Io { doing: "copy", path, source })
+    }
+
+    /// Takes over the producer of a shard.
+    fn claim(&self, name: &str) -> Result<(Producer, Resume), Between> {
+        let mut producer = Producer::open(self.target.clone(), GROUP_DEFAULT, false).of_target()?;
+        let resume = producer.claim(name).of_target()?;
+        Ok((producer, resume))
     }
 
     /// Takes over the producer of a shard, and goes to where it was.
     fn begin(&self, info: &ShardInfo, name: &str) -> Result<Work, Between> {
-        let mut producer = Producer::open(self.target.clone(), GROUP_DEFAULT, false).of_target()?;
-        let resume = producer.claim(name).of_target()?;
+        let (producer, resume) = self.claim(name)?;
         // What has expired before any of it was copied was never to be copied. Later it is missing.
         let horizon_us = self.source.manifest().horizon_us(self.source.system().clock.now_us());
         let place = match horizon_us {
@@ -262,14 +300,18 @@ impl<'a> Copier<'a> {
                 Step::Damage(damage) => Copying::Damage(id, damage),
                 Step::Missed(missed) => Copying::Missed(id, missed),
             };
-            on(told).map_err(|error| self.stopped(info, error))?;
+            on(told).map_err(|error| self.stopped(info.id(), error))?;
         }
     }
 }
 
 /// The producer's name of a shard of the source.
 pub fn producer_name(source: &Stream, shard: ShardId) -> String {
-    format!("copy-{}-{}", source.manifest().stream_id.simple(), shard.0)
+    format!("{}{}", producer_prefix(source), shard.0)
+}
+
+fn producer_prefix(source: &Stream) -> String {
+    format!("copy-{}-", source.manifest().stream_id.simple())
 }
 
 /// Puts the records of one frame, each with its index.

@@ -8,7 +8,7 @@ use super::error::{Error, InShard};
 use super::manifest::ShardInfo;
 use super::span::{Start, Until, check_sequence};
 use crate::log::{self, Damage, FrameRef, Missed};
-use crate::record::ShardId;
+use crate::record::{INDEX_MAX, ShardId};
 use crate::sys;
 
 /// In which order shards are read.
@@ -305,7 +305,7 @@ impl StreamReader {
         while let Some(i) = least(&mut self.active, |a| a.has_buffers, BUFFERS_MAX) {
             let active = &mut self.active[i];
             if matches!(self.order, Order::Arrival) && active.arrival.is_none() && !active.idle {
-                active.arrival = active.cursor.peek_arrival()?;
+                active.arrival = arrival(&self.stream, active)?;
             }
             active.cursor.release();
             active.has_buffers = false;
@@ -452,7 +452,15 @@ impl StreamReader {
                 is_large = frame.header.body_bytes.max(frame.header.stored_bytes) > FRAME_BYTES_KEPT;
                 let take = until.take(shard, frame);
                 (take > skip).then(|| visit(&Delivery { shard, shard_created_s, frame, skip, take }))
-            })?;
+            });
+            let step = match step {
+                Err(error) => match self.forgotten(i, error)? {
+                    Some(missed) => return Ok(Polled::Missed(shard, missed)),
+                    None => continue,
+                },
+                Ok(step) => step,
+            };
+            let active = &mut self.active[i];
             active.has_large_buffers |= is_large;
             if fresh {
                 self.keep_within_limits()?;
@@ -521,6 +529,24 @@ impl StreamReader {
         Some(Damage { path, offset, until: offset, first, next: closed.next_index.max(first), reason })
     }
 
+    /// What a failure of a shard comes to: where the manifest has forgotten the shard, nothing more of it is read, and
+    /// what goes on from it is. Tells what is missing of it. A consumer knows its lineage itself, and begins anew.
+    fn forgotten(&mut self, i: usize, error: Error) -> Result<Option<Missed>, Error> {
+        let Active { info, cursor, .. } = &self.active[i];
+        let (shard, from) = (info.id(), cursor.next_index());
+        let known = self.stream.manifest().shard(shard).and_then(|info| info.closed.clone());
+        self.stream.reload()?;
+        if self.stream.manifest().shard(shard).is_some() || matches!(self.lineage, Lineage::Given) {
+            return Err(error);
+        }
+        self.drop_active(i);
+        self.done.insert(shard);
+        self.adopt()?;
+        // Where it was open when it was last seen nobody can tell any more how far it went.
+        let to = known.map_or(INDEX_MAX, |closed| closed.next_index);
+        Ok((from < to).then_some(Missed { from, to, repaired: false }))
+    }
+
     /// The cursor to read next.
     fn choose(&mut self) -> Result<Option<usize>, Error> {
         let count = self.active.len();
@@ -542,7 +568,7 @@ impl StreamReader {
                         at
                     } else {
                         // Something other than records comes first of all: it only changes what is known.
-                        let at = active.cursor.peek_arrival()?.unwrap_or(i64::MIN);
+                        let at = arrival(&self.stream, active)?.unwrap_or(i64::MIN);
                         (active.has_buffers, active.has_file) = (true, true);
                         *active.arrival.insert(at)
                     };
@@ -570,5 +596,13 @@ impl StreamReader {
         // Its file was opened for that, if it was not open.
         (active.has_buffers, active.has_file) = (true, true);
         self.keep_within_limits()
+    }
+}
+
+/// When the next frame of a cursor arrived, if it is at one. Of a shard that has gone the next step tells.
+fn arrival(stream: &Stream, active: &mut Active) -> Result<Option<i64>, Error> {
+    match active.cursor.peek_arrival() {
+        Err(_) if !stream.system().disk.exists(&stream.log_dir(&active.info).dir) => Ok(None),
+        other => other,
     }
 }

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::check::{CONSUMERS_NAME, Problem, REJECTS_NAME};
+use super::check::{CONSUMERS_NAME, Problem, REJECTS_NAME, lost_records};
 use super::consumer::Consumer;
 use super::error::{Error, InShard};
 use super::manifest::{Manifest, Reshard, ShardInfo};
 use super::{Stream, rebuild};
-use crate::log::repair::repair as repair_log;
+use crate::log::repair::{end_again, lost_end, repair as repair_log};
 use crate::log::verify::Severity;
 use crate::log::{AtRest, Child, EndOfShard, Writer, at_rest};
 use crate::record::ShardId;
@@ -43,7 +43,7 @@ pub fn repair(
         }
     }
     if stream.manifest().pending.is_none() {
-        ends(&mut stream, dry_run, on)?;
+        ends(&mut stream, &keep, dry_run, on)?;
     }
     consumers(&stream, &keep, dry_run, on)?;
     Ok((stream, keep, left))
@@ -134,20 +134,26 @@ fn open(
 }
 
 /// Mends shards whose log and manifest do not agree on whether they have ended.
-fn ends(stream: &mut Stream, dry_run: bool, on: &mut dyn FnMut(&Problem)) -> Result<(), Error> {
+fn ends(stream: &mut Stream, keep: &Path, dry_run: bool, on: &mut dyn FnMut(&Problem)) -> Result<(), Error> {
     for info in stream.manifest().shards.clone() {
         let id = info.id();
         let log = stream.log_dir(&info);
         let Ok(AtRest { end, next, .. }) = at_rest(&log, info.range()) else { continue };
         let text = match (&info.closed, &end) {
-            (Some(_), None) => "the end of the shard is lost: it is written again",
-            (None, Some(_)) => "its log has ended: the manifest is told so",
+            (Some(closed), None) => match lost_end(&log, closed.next_index).in_shard(id)? {
+                Some(lost) => format!(
+                    "the end of the shard is lost, and {} before it: they become a gap, and the end is written again",
+                    lost_records(&info, lost)
+                ),
+                None => "the end of the shard is lost: it is written again".to_owned(),
+            },
+            (None, Some(_)) => "its log has ended: the manifest is told so".to_owned(),
             (Some(closed), Some(_)) if closed.next_index != next => {
-                "the manifest has another end of the shard"
+                "the manifest has another end of the shard".to_owned()
             }
             _ => continue,
         };
-        let (severity, path, text) = (Severity::Damage, log.dir.clone(), text.to_owned());
+        let (severity, path) = (Severity::Damage, log.dir.clone());
         on(&Problem::Stream { severity, shard: Some(id), path, text });
         if dry_run {
             continue;
@@ -167,12 +173,18 @@ fn ends(stream: &mut Stream, dry_run: bool, on: &mut dyn FnMut(&Problem)) -> Res
                 })?;
                 stream.settle()?;
             }
-            (Some(closed), None) => {
-                let end = end_again(stream, id, &closed.children);
+            // An index above the end was used once: so it stays.
+            (Some(closed), None) if next > closed.next_index => {
+                let end = end_of(stream, id, &closed.children);
                 let mut writer =
                     Writer::open(log.clone(), stream.locks()?, stream.roll(), info.range()).in_shard(id)?;
                 writer.end(&end).in_shard(id)?;
                 told(stream, id)?;
+            }
+            (Some(closed), None) => {
+                let end = end_of(stream, id, &closed.children);
+                let keep = keep.join(id.to_string());
+                end_again(&log, &stream.locks()?, &keep, closed.next_index, &end).in_shard(id)?;
             }
             _ => told(stream, id)?,
         }
@@ -180,7 +192,8 @@ fn ends(stream: &mut Stream, dry_run: bool, on: &mut dyn FnMut(&Problem)) -> Res
     Ok(())
 }
 
-fn end_again(stream: &Stream, id: ShardId, children: &[u32]) -> EndOfShard {
+/// What the closing frame of a shard must have said.
+fn end_of(stream: &Stream, id: ShardId, children: &[u32]) -> EndOfShard {
     let infos: Vec<&ShardInfo> =
         children.iter().filter_map(|&child| stream.manifest().shard(ShardId(child))).collect();
     let mut parents: Vec<ShardId> = infos

@@ -571,3 +571,40 @@ fn a_glance_sees_what_has_grown() {
     append(&mut writer, &["c"], None);
     assert_eq!(seen(&mut reader), ["c"]);
 }
+/// A reader ended with an error where a trim had forgotten a closed shard that it had not come to, and what goes on from
+/// that shard was not read either.
+#[test]
+fn a_shard_that_is_forgotten_is_missed_and_its_children_are_read() {
+    for (order, known) in
+        [(Order::Shard, true), (Order::Arrival, true), (Order::Shard, false), (Order::Arrival, false)]
+    {
+        let bench = Bench::new();
+        let mut stream = bench.create(&shards(2));
+        put(&stream, 0, &["a"]);
+        put(&stream, 1, &["b", "c"]);
+        let before = stream.clone();
+        stream.split(ShardId(1), None).unwrap();
+        put(&stream, 3, &["d"]);
+        let seen_by = if known { stream.clone() } else { before };
+        let mut reader = StreamReader::open(seen_by, Start::TrimHorizon, Until::Never, order, None).unwrap();
+        let cap = |manifest: &mut Manifest| {
+            manifest.retain_bytes = Some(1);
+            Ok(())
+        };
+        stream.update(cap).unwrap();
+        assert_eq!(stream.trim().unwrap().shards, [ShardId(1)]);
+        let (mut shards_read, mut missed_of) = (Vec::new(), Vec::new());
+        loop {
+            match reader.poll(&mut |_| ()).unwrap() {
+                Polled::Frame(shard, ()) => shards_read.push(shard.0),
+                Polled::Missed(shard, missed) => missed_of.push((shard.0, missed.from, missed.to)),
+                Polled::Tail | Polled::End => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        shards_read.sort_unstable();
+        assert_eq!(shards_read, [0, 3], "{order:?} {known}");
+        let to = if known { 2 } else { crate::record::INDEX_MAX };
+        assert_eq!(missed_of, [(1, 0, to)], "{order:?} {known}");
+    }
+}

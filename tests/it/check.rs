@@ -422,3 +422,73 @@ fn a_first_segment_that_cannot_have_expired() {
     wd.run("kshard").args(["retention", "s", "--bytes", "1MiB"]).ok();
     assert_eq!(check(&wd, "s").expect_status(0).lines().len(), 1, "with a cap it can");
 }
+
+/// Where the end of a closed shard was lost, and records before it, a repair took the loss out of the manifest as well:
+/// nothing said any more that records which had been acknowledged were gone.
+#[test]
+fn a_lost_end_of_a_shard_leaves_a_gap_for_what_was_before_it() {
+    type Harm = fn(&Workdir);
+    let harms: [(Harm, bool); 4] = [
+        // The end alone.
+        (
+            |wd| {
+                let path = segments(wd, "s").pop().expect("a segment");
+                let len = fs::metadata(&path).expect("a segment").len();
+                poke(&path, len - 10, |bytes| bytes[0] ^= 1, 1);
+            },
+            false,
+        ),
+        (|wd| cut_off(wd, 20), false),
+        // The end and a frame of records.
+        (|wd| cut_off(wd, 400), true),
+        // The last segment.
+        (|wd| fs::remove_file(segments(wd, "s").pop().expect("a segment")).expect("removed"), true),
+    ];
+    for (i, (harm, loses)) in harms.into_iter().enumerate() {
+        let wd = Workdir::new();
+        wd.run("kshard").args(["create", "s", "--segment-size", "4KiB", "-q"]).ok();
+        let lines: String = (0..60).map(|i| format!("{{\"k\":\"u{}\",\"n\":{i:050}}}\n", i % 7)).collect();
+        for line in lines.as_bytes().chunks(lines.len() / 60) {
+            wd.run("kput").args(["s", "-q", "-i", "ndjson", "--key", "k"]).stdin(line).ok();
+        }
+        wd.run("kshard").args(["split", "s", "0"]).ok();
+        let next = || {
+            let manifest = wd.read("s/manifest.json");
+            let rest = manifest.split("\"nextIndex\": ").nth(1).expect("a closed shard");
+            rest.split(|c: char| !c.is_ascii_digit()).next().expect("digits").to_owned()
+        };
+        let before = next();
+        harm(&wd);
+        let done = check(&wd, "s").expect_status(1);
+        let text = done.text();
+        let named = text.contains("are lost") && text.contains("records, sequence numbers ");
+        assert!(text.contains("says that the shard has ended, its log does not"), "{i}: {text}");
+        assert_eq!(named, loses, "{i}: {text}");
+        mends(&wd, "s", &lines, if loses { 1..=59 } else { 0..=0 });
+        assert_eq!(next(), before, "{i}: the manifest has forgotten");
+        // Readers are told, and so is who checks.
+        let done = read(&wd, "s");
+        assert_eq!(done.status, i32::from(loses), "{i}: {}", done.text());
+        assert_eq!(check(&wd, "s").text().contains("a repair left a gap"), loses, "{i}");
+    }
+}
+
+fn cut_off(wd: &Workdir, bytes: u64) {
+    let path = segments(wd, "s").pop().expect("a segment");
+    let file = fs::File::options().write(true).open(&path).expect("a segment");
+    file.set_len(file.metadata().expect("a file").len() - bytes).expect("cut");
+}
+
+/// Nothing named a lock table that was gone, without which programs that write do not see each other.
+#[test]
+fn a_lost_lock_table() {
+    let wd = Workdir::new();
+    stream(&wd, "s");
+    fs::remove_file(wd.join("s/locks")).expect("removed");
+    let done = check(&wd, "s").expect_status(1);
+    assert!(done.lines()[0].starts_with("damage: s: locks: is missing: end all programs"), "{}", done.text());
+    let done = wd.run("kshard").args(["doctor", "s"]).done().expect_status(1);
+    assert!(done.text().contains("/s/locks is missing"), "{}", done.text());
+    wd.run("kshard").args(["repair", "s"]).ok();
+    check(&wd, "s").expect_status(0);
+}

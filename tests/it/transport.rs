@@ -306,6 +306,21 @@ fn a_copy_tells_of_what_was_gone_and_of_nothing_else() {
     wd.sh(trim).ok();
     let done = wd.sh("kshard copy s t").done();
     done.expect_status(1).expect_stderr_has("records were gone before they were copied");
+    // A shard that was copied to its end may expire; one that was not is told of, once.
+    let forget =
+        "kshard retention s --bytes 1KiB; kshard trim s; kshard retention s --bytes none; kshard list s";
+    wd.sh("kshard split s 0; kshard copy s t").ok();
+    let listed = wd.sh(forget).ok();
+    assert!(!listed.text().contains("shardId-000000000000"), "{}", listed.text());
+    let done = wd.sh("kshard copy s t").ok();
+    assert!(!done.stderr.contains("gone"), "{}", done.stderr);
+    let put = "seq 100 | kput -q s --key-regex '(.*)'";
+    wd.sh(&format!("{put}; kshard copy s t; {put}; kshard split s 1")).ok();
+    wd.sh(forget).ok();
+    let done = wd.sh("kshard copy s t").done();
+    done.expect_status(1).expect_stderr_has("shardId-000000000001: has expired: what came in it from index ");
+    let done = wd.sh("kshard copy s t").ok();
+    assert!(!done.stderr.contains("gone"), "{}", done.stderr);
     well(&wd, "t");
 }
 

@@ -68,6 +68,16 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
                     report::say("kshard", &text, None);
                 });
             }
+            Copying::Gone(shard, index) => {
+                lost = true;
+                meter.aside(|| {
+                    let text = format!(
+                        "{shard}: has expired: what came in it from index {index} on, if anything did, was gone before \
+                         it was copied"
+                    );
+                    report::say("kshard", &text, None);
+                });
+            }
             Copying::Damage(shard, damage) => {
                 lost = true;
                 meter.aside(|| {

@@ -329,8 +329,20 @@ fn permission(report: &mut Report, place: &Path) {
 }
 
 fn permissions(report: &mut Report, stream: &Stream) {
-    let mut paths =
-        vec![stream.path().to_owned(), Manifest::path(stream.path()), stream.path().join("locks")];
+    let mut paths = vec![stream.path().to_owned(), Manifest::path(stream.path())];
+    let table = stream.path().join("locks");
+    if table.exists() {
+        paths.push(table);
+    } else {
+        report.fail(
+            "locks",
+            format!(
+                "{} is missing: programs that write cannot keep out of each other's way",
+                table.display()
+            ),
+            format!("{}, once all programs that write have ended", command("repair", stream)),
+        );
+    }
     for shard in stream.manifest().open_shards() {
         let dir = stream.path().join(shard.id().to_string());
         // The segment that is written; the others never change.

@@ -108,9 +108,12 @@ const CHECKING: Section = Section {
              missing segment becomes a gap, a segment's header is made from its neighbours, a manifest from the \
              segments: of it settings and tags are lost, and the hash keys of shards whose parents have expired may be \
              beyond telling, which it says. Places of a consumer that cannot be read are set aside, and it begins \
-             anew, as with kshard consumers STREAM NAME --reset, which is the way to choose where. A shard without any \
-             segment is left alone, for sequence numbers would be used twice. What was replaced is in \
-             STREAM/rejects/repair-TIME/, with a note. Where a gap took batches of a named producer, its next run may \
+             anew, as with kshard consumers STREAM NAME --reset, which is the way to choose where. Where the log of a closed shard \
+             stops before the end that the manifest tells of, what is missing becomes a gap. A shard without any \
+             segment is left alone, for sequence numbers would be used twice. STREAM/locks is \
+             made anew where it is missing: end all programs that write to the stream before that, for one that has the \
+             old file open sees nothing of the new one, and both would take the same sequence numbers. What was \
+             replaced is in STREAM/rejects/repair-TIME/, with a note. Where a gap took batches of a named producer, its next run may \
              store them again.",
         ),
     ],

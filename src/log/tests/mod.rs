@@ -1,5 +1,6 @@
 //! The log's promises, held against a simulated machine. Segments are tiny here, so that what is rare is near.
 
+mod copy;
 mod corrupt;
 mod crash;
 mod fault;

@@ -1,6 +1,7 @@
 //! When what was written becomes durable, and what is acknowledged then.
 
 use super::super::error::{Error, InShard};
+use super::resume::Stored;
 use super::{Ack, Producer, Sync};
 use crate::log::{self, SyncTicket};
 use crate::record::{SequenceNumber, ShardId};
@@ -166,7 +167,7 @@ impl Producer {
 
     /// [`Producer::finish`] for a source that tells its places itself and is stored up to `end`: a later run of the name
     /// has nothing in doubt then.
-    pub fn finish_at(&mut self, end: u64) -> Result<(), Error> {
+    pub fn finish_at(&mut self, end: Stored) -> Result<(), Error> {
         self.sync_now()?;
         super::resume::note_end(self, end)?;
         self.finish()

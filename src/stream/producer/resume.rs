@@ -130,9 +130,10 @@ impl Named {
         self.durable = self.syncing.clone();
     }
 
-    /// What tells a later run that all before this place is stored, if nothing behind it is.
-    fn whole(&self, ordinal: u64) -> Option<Provenance> {
-        let place = (ordinal, Vec::new());
+    /// What tells a later run that all before this place is stored, if nothing behind it is, and whether the source ends
+    /// there.
+    fn whole(&self, ordinal: u64, is_end: bool) -> Option<Provenance> {
+        let place = (ordinal, if is_end { END.to_vec() } else { Vec::new() });
         (ordinal >= self.end).then(|| Provenance {
             producer: self.name.clone(),
             epoch: self.epoch,
@@ -140,6 +141,18 @@ impl Named {
             position: encode(&place, &place),
         })
     }
+}
+
+/// The mark of a source that has ended.
+const END: &[u8] = b"end";
+
+/// What a look without a lock tells of a producer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stored {
+    /// All before this place is stored.
+    pub begin: u64,
+    /// The source ends there.
+    pub is_end: bool,
 }
 
 /// `splitmix64`'s finisher: every bit of the input changes every bit of the output.
@@ -261,8 +274,9 @@ pub(super) fn claim(producer: &mut Producer, name: &str) -> Result<Resume, Error
 
 /// Notes in one shard that all of the source before `end` is stored and durable. It need not be durable itself: without
 /// it a later run has some records in doubt, and finds out.
-pub(super) fn note_end(producer: &mut Producer, end: u64) -> Result<(), Error> {
-    let Some(place) = producer.named.as_ref().and_then(|named| named.whole(end)) else { return Ok(()) };
+pub(super) fn note_end(producer: &mut Producer, end: Stored) -> Result<(), Error> {
+    let place = producer.named.as_ref().and_then(|named| named.whole(end.begin, end.is_end));
+    let Some(place) = place else { return Ok(()) };
     let shard = producer.slots[0].shard;
     match producer.writer(0).and_then(|writer| writer.note_place(&place)) {
         Ok(()) | Err(crate::log::Error::Closed(_) | crate::log::Error::DiskFull { .. }) => Ok(()),
@@ -271,17 +285,18 @@ pub(super) fn note_end(producer: &mut Producer, end: u64) -> Result<(), Error> {
 }
 
 /// Up to where everything is stored, by the producer's name, as a look without a lock tells.
-pub fn stored(stream: &Stream) -> Result<BTreeMap<String, u64>, Error> {
-    let mut furthest: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+pub fn stored(stream: &Stream) -> Result<BTreeMap<String, Stored>, Error> {
+    let mut furthest: BTreeMap<String, (u64, Stored)> = BTreeMap::new();
     for info in stream.manifest().open_shards() {
         let rest = at_rest(&stream.log_dir(info), info.range()).in_shard(info.id())?;
         for state in rest.producers {
-            let begin = decode(&state.last.position).map_or(0, |(begin, _)| begin.0);
+            let mark = decode(&state.last.position).map_or((0, Vec::new()), |(begin, _)| begin);
+            let place = Stored { begin: mark.0, is_end: mark.1 == END };
             let known = furthest.entry(state.last.producer).or_default();
-            *known = (*known).max((state.last.ordinal, begin));
+            *known = (*known).max((state.last.ordinal, place));
         }
     }
-    Ok(furthest.into_iter().map(|(name, (_, begin))| (name, begin)).collect())
+    Ok(furthest.into_iter().map(|(name, (_, place))| (name, place)).collect())
 }
 
 #[cfg(test)]

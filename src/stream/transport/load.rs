@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use super::dump::{Head, Opening, VERSION, manifest};
-use super::{Building, Moved, OnProgress, is_name};
+use super::{Building, Moved, OnProgress, is_name, leave_out};
 use crate::log::frame::Crc32c;
 use crate::log::verify::Depth;
 use crate::log::{
@@ -77,7 +77,7 @@ pub fn load(
                 let id = ShardId(shard);
                 let info = to.manifest.shard(id).ok_or(Error::NoShard(id))?.clone();
                 let mut left = to.clone();
-                building.leave_out(&mut left, &info)?;
+                leave_out(&mut left, &info)?;
                 moved.shards -= 1;
                 if let Some((_, to)) = &mut streams {
                     *to = left;

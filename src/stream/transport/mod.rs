@@ -109,6 +109,17 @@ fn open_left(
     }
 }
 
+/// Leaves a closed shard that has expired out of a stream that is being built.
+fn leave_out(stream: &mut Stream, shard: &ShardInfo) -> Result<(), Error> {
+    if shard.is_open() {
+        return Err(Error::Invalid(format!("{} is open and cannot be left out", shard.id())));
+    }
+    let dir = stream.log_dir(shard).dir;
+    stream.system.disk.remove_dir_all(&dir).map_err(io("remove", &dir))?;
+    stream.manifest.shards.retain(|other| other.shard != shard.shard);
+    Ok(())
+}
+
 /// A copy that is being built.
 impl Building {
     /// The stream as it is being built, with this manifest.
@@ -125,17 +136,6 @@ impl Building {
             stream.system.disk.create_dir(&dir).map_err(io("create", &dir))?;
         }
         Ok(stream)
-    }
-
-    /// Leaves a closed shard out that has expired.
-    fn leave_out(&self, stream: &mut Stream, shard: &ShardInfo) -> Result<(), Error> {
-        if shard.is_open() {
-            return Err(Error::Invalid(format!("{} is open and cannot be left out", shard.id())));
-        }
-        let dir = stream.log_dir(shard).dir;
-        stream.system.disk.remove_dir_all(&dir).map_err(io("remove", &dir))?;
-        stream.manifest.shards.retain(|other| other.shard != shard.shard);
-        Ok(())
     }
 
     /// Adds a consumer. A state that does not hold stays as it is: to find it is up to a check.

@@ -33,7 +33,11 @@ impl Moment {
         let mut stream = stream.clone();
         let path = stream.path().join(LOCKS_NAME);
         loop {
-            let locks = stream.system().disk.shared_locks(&path).map_err(io("open", &path))?;
+            let locks = match stream.system().disk.shared_locks(&path) {
+                Ok(locks) => locks,
+                // Where the stream was deleted meanwhile, that says it all.
+                Err(error) => return Err(stream.reload().err().unwrap_or_else(|| io("open", &path)(error))),
+            };
             locks.lock(MANIFEST_SLOT, false).map_err(io("lock", &path))?;
             stream.reload()?;
             if stream.manifest().pending.is_none() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::moment::Moment;
-use super::{Building, Moved, OnProgress, consumers, io, open_left};
+use super::{Building, Moved, OnProgress, consumers, io, leave_out, open_left};
 use crate::log::{
     self,
     copy::{Cut, link_part, write_part},
@@ -25,7 +25,7 @@ pub fn snapshot(stream: &Stream, to: &Path, as_new: bool, on: OnProgress<'_>) ->
             shard(stream, &copy, &info, cut, as_new, &mut moved, on)?;
             moved.shards += 1;
         } else {
-            building.leave_out(&mut copy, &info).of_target()?;
+            leave_out(&mut copy, &info).of_target()?;
         }
     }
     for (name, state) in states {
