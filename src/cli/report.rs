@@ -86,7 +86,9 @@ fn of_stream(error: &(dyn Error + 'static)) -> Option<String> {
     match error.downcast_ref()? {
         Error::NotFound { path } => hint(&stream_name::unknown(path)),
         Error::Exists { path } => Some(on("describe", path)),
-        Error::Manifest { path, .. } => path.parent().map(|stream| on("repair", stream)),
+        Error::Manifest { path, .. } | Error::NoLocks { path } => {
+            path.parent().map(|stream| on("repair", stream))
+        }
         Error::Newer { .. } => Some(NEWER.to_owned()),
         Error::NetworkFileSystem { .. } => {
             Some(format!("a local disk, or {}=1 if only this machine uses it", crate::sys::fs::ALLOW_NETWORK))

@@ -11,7 +11,7 @@
 //! rest back when the batch in hand is done.
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
@@ -54,9 +54,12 @@ struct Heartbeat {
 
 /// Whether somebody holds the lock of a worker's file.
 pub(super) fn is_held(system: &System, path: &Path) -> bool {
-    // Opened only where it is: opening makes it.
-    system.disk.exists(path)
-        && system.disk.locks(path).is_ok_and(|locks| !locks.try_lock(0, true).unwrap_or(false))
+    let Ok(locks) = system.disk.locks(path) else { return false };
+    match locks.try_lock(0, true) {
+        Ok(taken) => !taken,
+        // It is gone: its worker has left.
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
 }
 
 /// What a look at the leases came to.
@@ -132,6 +135,10 @@ impl Pulse {
         self.last_us.store(at_us, Ordering::SeqCst);
         Ok(())
     }
+
+    fn is_late(&self, now_us: i64) -> bool {
+        now_us - self.last_us.load(Ordering::SeqCst) > self.failover_us * 3 / 4
+    }
 }
 
 impl Worker {
@@ -144,16 +151,17 @@ impl Worker {
             let path = path.clone();
             move |source| Error::Io { doing, path, source }
         };
-        let lock = system.disk.locks(&path).map_err(io("create"))?;
+        let lock = system.disk.create_locks(&path).map_err(io("create"))?;
         lock.lock(0, true).map_err(io("lock"))?;
         let file = system.disk.open_writable(&path).map_err(io("open"))?;
+        let boot_us = system.clock.boot_us();
         let pulse = Arc::new(Pulse {
             system,
             file,
             worker: Process::this(),
             failover_us: failover.as_micros() as i64,
             command: AtomicU32::new(0),
-            last_us: AtomicI64::new(0),
+            last_us: AtomicI64::new(boot_us),
         });
         pulse.beat().map_err(io("write"))?;
         let (beating, ended) = channel::<()>();
@@ -191,8 +199,7 @@ impl Worker {
     /// Whether its heartbeat has been silent for so long (the process was stopped, the machine slept) that others may
     /// have taken over: then look at the leases before anything is handed out.
     pub fn was_silent(&self) -> bool {
-        let clock = &self.pulse.system.clock;
-        clock.boot_us() - self.pulse.last_us.load(Ordering::SeqCst) > self.pulse.failover_us * 3 / 4
+        self.pulse.is_late(self.pulse.system.clock.boot_us())
     }
 
     /// Whether a command that is started now keeps the leases as long as it lives.
@@ -214,10 +221,9 @@ impl Worker {
     pub fn assign(&mut self) -> Result<Assignment, Error> {
         let consumer = self.consumer.clone();
         let now = consumer.system().clock.now_us();
-        // Where nothing is to be changed, which is nearly always, the lock is taken all the same: what others do
-        // under it is then seen whole.
-        consumer.update(|state| {
+        let (found, leases) = consumer.update(|state| {
             let manifest = consumer.manifest()?;
+            let mut leases = self.leases.clone();
             let mut found = Assignment { missed: follow_manifest(state, &manifest), ..Assignment::default() };
             self.bury_the_dead(state);
             state.workers.entry(self.id.clone()).or_insert_with(|| WorkerNote {
@@ -232,10 +238,12 @@ impl Worker {
                 }
             }
             let lost = |shard: &ShardId, counter: &mut u64| !holds(state, &self.id, *shard, *counter);
-            found.lost = self.leases.extract_if(.., lost).map(|(shard, _)| shard).collect();
-            self.share(state, &manifest, &mut found);
-            Ok(found)
-        })
+            found.lost = leases.extract_if(.., lost).map(|(shard, _)| shard).collect();
+            self.share(state, &manifest, &mut leases, &mut found);
+            Ok((found, leases))
+        })?;
+        self.leases = leases;
+        Ok(found)
     }
 
     /// Frees what workers held that are no more.
@@ -295,7 +303,13 @@ impl Worker {
     }
 
     /// Takes free shards, or says which to hand back.
-    fn share(&mut self, state: &mut ConsumerState, manifest: &Manifest, found: &mut Assignment) {
+    fn share(
+        &self,
+        state: &mut ConsumerState,
+        manifest: &Manifest,
+        leases: &mut BTreeMap<ShardId, u64>,
+        found: &mut Assignment,
+    ) {
         let ready: Vec<u32> =
             state.shards.keys().copied().filter(|&s| is_ready(state, manifest, s)).collect();
         let owner = |state: &ConsumerState, shard: u32| state.shards[&shard].owner.clone();
@@ -329,7 +343,7 @@ impl Worker {
             let Some(known) = state.shards.get_mut(&shard) else { continue };
             known.owner = Some(self.id.clone());
             known.counter += 1;
-            self.leases.insert(ShardId(shard), known.counter);
+            leases.insert(ShardId(shard), known.counter);
             found.taken.push((ShardId(shard), known.checkpoint));
         }
         if self.stays {
@@ -347,28 +361,30 @@ impl Worker {
             return Ok(Vec::new());
         }
         let now = self.consumer.system().clock.now_us();
-        self.consumer.update(|state| {
-            let mut lost = Vec::new();
+        let (lost, leases) = self.consumer.update(|state| {
+            let (mut lost, mut leases) = (Vec::new(), self.leases.clone());
             for step in progress {
-                let counter = self.leases.get(&step.shard).copied();
+                let counter = leases.get(&step.shard).copied();
                 match counter.and_then(|counter| held(state, &self.id, step.shard, counter)) {
                     Some(known) if step.to >= known.checkpoint => {
                         known.advance(step.to, step.records, now);
                         if step.to.is_end() {
                             known.owner = None;
-                            self.leases.remove(&step.shard);
+                            leases.remove(&step.shard);
                         }
                     }
                     // Never backwards.
                     Some(_) => {}
                     None => {
-                        self.leases.remove(&step.shard);
+                        leases.remove(&step.shard);
                         lost.push(step.shard);
                     }
                 }
             }
-            Ok(lost)
-        })
+            Ok((lost, leases))
+        })?;
+        self.leases = leases;
+        Ok(lost)
     }
 
     /// Hands shards back.
@@ -378,13 +394,15 @@ impl Worker {
         }
         self.consumer.update(|state| {
             for shard in shards {
-                let counter = self.leases.remove(shard);
+                let counter = self.leases.get(shard).copied();
                 if let Some(known) = counter.and_then(|counter| held(state, &self.id, *shard, counter)) {
                     known.owner = None;
                 }
             }
             Ok(())
-        })
+        })?;
+        self.leases.retain(|shard, _| !shards.contains(shard));
+        Ok(())
     }
 
     /// Reserves what was handed out until the bookmark is committed or its time is up, and hands the shards back.
@@ -392,7 +410,7 @@ impl Worker {
         let now = self.consumer.system().clock.now_us();
         let until_us = now.saturating_add(time.as_micros() as i64);
         let token = Uuid::new_v4();
-        self.consumer.clone().update(|state| {
+        let bookmark = self.consumer.update(|state| {
             let mut bookmark = Bookmark {
                 stream_id: state.stream_id,
                 consumer: self.consumer.name().to_owned(),
@@ -402,7 +420,7 @@ impl Worker {
                 records: 0,
             };
             for &Progress { shard, to, records } in progress {
-                let counter = self.leases.remove(&shard);
+                let counter = self.leases.get(&shard).copied();
                 let Some(known) = counter.and_then(|counter| held(state, &self.id, shard, counter)) else {
                     return Err(Error::StaleBookmark { shard });
                 };
@@ -412,7 +430,9 @@ impl Worker {
                 bookmark.records += records;
             }
             Ok(bookmark)
-        })
+        })?;
+        self.leases.retain(|shard, _| !bookmark.shards.contains(&shard.0));
+        Ok(bookmark)
     }
 
     /// Notes that the command failed on the next records of a shard.
@@ -420,7 +440,7 @@ impl Worker {
         let counter = self.leases.get(&shard).copied().unwrap_or(0);
         self.consumer.update(|state| {
             if let Some(known) = held(state, &self.id, shard, counter) {
-                known.failure = Some(failure);
+                known.failure = Some(failure.clone());
             }
             Ok(())
         })

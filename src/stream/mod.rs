@@ -34,6 +34,8 @@ mod stats;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_consumer;
+#[cfg(test)]
 mod tests_power;
 pub mod transport;
 mod trim;
@@ -47,7 +49,8 @@ use uuid::Uuid;
 pub use advise::{Advice, COLD, Target, advise};
 pub use checkpoint::Checkpoint;
 pub use consumer::{
-    Bookmark, Committed, Consumer, ConsumerState, Failure, Reservation, Sample, ShardState, WorkerNote,
+    Bookmark, Committed, Consumer, ConsumerState, Failure, Patience, Reservation, Sample, ShardState,
+    WorkerNote,
 };
 pub use cursor::{Place, ShardCursor, Step};
 pub use error::Error;
@@ -189,7 +192,7 @@ impl Stream {
             for shard in &stream.manifest.shards {
                 log::create_log(&stream.log_dir(shard), now, &[]).in_shard(shard.id())?;
             }
-            drop(stream.locks()?);
+            drop(stream.create_locks()?);
             stream.write_manifest()?;
             // A stream that came into being meanwhile is not empty, so it is not replaced.
             disk.rename(&building, path).map_err(|source| match source.kind() {
@@ -254,7 +257,17 @@ impl Stream {
     /// Opens the stream's lock table; each call is an owner of its own.
     pub fn locks(&self) -> Result<Arc<dyn Locks>, Error> {
         let path = self.path.join(LOCKS_NAME);
-        self.system.disk.locks(&path).map_err(|source| Error::Io { doing: "open", path, source })
+        self.system.disk.locks(&path).map_err(|source| match source.kind() {
+            // Made anew by whoever misses it, it would keep out nobody who has the old one open.
+            std::io::ErrorKind::NotFound => Error::NoLocks { path },
+            _ => Error::Io { doing: "open", path, source },
+        })
+    }
+
+    /// Makes the lock table where it is missing: when a stream is made, and when it is repaired.
+    fn create_locks(&self) -> Result<Arc<dyn Locks>, Error> {
+        let path = self.path.join(LOCKS_NAME);
+        self.system.disk.create_locks(&path).map_err(|source| Error::Io { doing: "create", path, source })
     }
 
     /// The log of a shard.

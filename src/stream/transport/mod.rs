@@ -127,7 +127,7 @@ impl Building {
             name.clone_into(&mut manifest.name);
         }
         let stream = Stream { system: self.system.clone(), path: self.place.clone(), manifest };
-        drop(stream.locks()?);
+        drop(stream.create_locks()?);
         for shard in &stream.manifest.shards {
             let dir = stream.log_dir(shard).dir;
             self.system.disk.create_dir(&dir).map_err(io("create", &dir))?;
