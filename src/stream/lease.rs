@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -112,6 +112,9 @@ struct Pulse {
     failover_us: i64,
     command: AtomicU32,
     last_us: AtomicI64,
+    /// Set when a heartbeat came so late that others may have taken over, until the leases are looked at. The thread that
+    /// gives the heartbeats goes on as soon as the process does, and its next one alone would hide that.
+    was_late: AtomicBool,
 }
 
 impl Pulse {
@@ -131,6 +134,9 @@ impl Pulse {
         let mut line = serde_json::to_vec(&heartbeat)?;
         line.resize(BEAT_BYTES - 1, b' ');
         line.push(b'\n');
+        if self.is_late(at_us) {
+            self.was_late.store(true, Ordering::SeqCst);
+        }
         self.file.write_at(&[IoSlice::new(&line)], 0)?;
         self.last_us.store(at_us, Ordering::SeqCst);
         Ok(())
@@ -162,6 +168,7 @@ impl Worker {
             failover_us: failover.as_micros() as i64,
             command: AtomicU32::new(0),
             last_us: AtomicI64::new(boot_us),
+            was_late: AtomicBool::new(false),
         });
         pulse.beat().map_err(io("write"))?;
         let (beating, ended) = channel::<()>();
@@ -199,7 +206,13 @@ impl Worker {
     /// Whether its heartbeat has been silent for so long (the process was stopped, the machine slept) that others may
     /// have taken over: then look at the leases before anything is handed out.
     pub fn was_silent(&self) -> bool {
-        self.pulse.is_late(self.pulse.system.clock.boot_us())
+        self.pulse.was_late.load(Ordering::SeqCst) || self.pulse.is_late(self.pulse.system.clock.boot_us())
+    }
+
+    /// As if it had been stopped for long.
+    #[cfg(test)]
+    pub(super) fn fall_silent(&self) {
+        self.pulse.last_us.fetch_sub(self.pulse.failover_us, Ordering::SeqCst);
     }
 
     /// Whether a command that is started now keeps the leases as long as it lives.
@@ -221,6 +234,8 @@ impl Worker {
     pub fn assign(&mut self) -> Result<Assignment, Error> {
         let consumer = self.consumer.clone();
         let now = consumer.system().clock.now_us();
+        // First: a silence that comes while they are looked at wants another look.
+        self.pulse.was_late.store(false, Ordering::SeqCst);
         let (found, leases) = consumer.update(|state| {
             let manifest = consumer.manifest()?;
             let mut leases = self.leases.clone();

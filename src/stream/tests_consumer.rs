@@ -101,6 +101,24 @@ fn the_lock_of_a_deleted_consumer_is_not_taken_for_that_of_its_namesake() {
     assert_eq!(consumer.state().unwrap().shards[&0].records, 1);
 }
 
+/// After a stop the heartbeat goes on before the worker does. That it was silent must not be forgotten by that, or a
+/// command is started on records that another has by now.
+#[test]
+fn a_silence_is_remembered_until_the_leases_are_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, consumer, _) = stream(dir.path());
+    let failover = Duration::from_secs(3600);
+    let mut worker = Worker::join(consumer, true, failover).unwrap();
+    worker.assign().unwrap();
+    assert!(!worker.was_silent());
+    worker.fall_silent();
+    assert!(worker.was_silent());
+    worker.runs(None);
+    assert!(worker.was_silent(), "a heartbeat later");
+    worker.assign().unwrap();
+    assert!(!worker.was_silent());
+}
+
 /// The lock table was removed under a producer, and whoever came made a new one: two wrote the same shard at once, and
 /// what one of them had acknowledged was lost.
 #[test]

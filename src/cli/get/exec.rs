@@ -252,7 +252,9 @@ impl Executing<'_> {
     fn look(&mut self) -> anyhow::Result<bool> {
         let change = self.member.look(&mut self.trouble, &self.meter)?;
         for shard in change.lost {
-            self.lose(shard);
+            // The member has left it, and may have taken it anew already.
+            self.tell_lost(shard);
+            self.queues.remove(&shard);
         }
         let queues = &self.queues;
         self.member.hand_back(|shard| queues.get(&shard).is_some_and(|queue| !queue.marks.is_empty()))?;
@@ -260,13 +262,23 @@ impl Executing<'_> {
     }
 
     fn lose(&mut self, shard: ShardId) {
-        self.args.common.note("kget", &format!("{shard}: another worker has taken it over"));
+        self.tell_lost(shard);
         self.member.drop_shard(shard);
         self.queues.remove(&shard);
     }
 
+    fn tell_lost(&self, shard: ShardId) {
+        self.args.common.note("kget", &format!("{shard}: another worker has taken it over"));
+    }
+
     /// Gives the next batch of a shard to the command.
     fn hand_over(&mut self, shard: ShardId) -> anyhow::Result<()> {
+        // What it does cannot be undone by a power loss here.
+        self.member.reader.make_durable(shard)?;
+        if self.member.worker.was_silent() {
+            // It was stopped, here or before: another may have these records by now.
+            self.look()?;
+        }
         let size = self.size();
         let Some(queue) = self.queues.get(&shard) else { return Ok(()) };
         let count = queue.batch(size);
@@ -281,8 +293,6 @@ impl Executing<'_> {
             ("KPIPE_CONSUMER", self.member.worker.consumer().name().to_owned()),
             ("KPIPE_ATTEMPT", attempt.to_string()),
         ];
-        // What it does cannot be undone by a power loss here.
-        self.member.reader.make_durable(shard)?;
         let body = &queue.bytes[..(last.end - queue.gone) as usize];
         let len = body.len() as u64;
         let input = [&self.head[..], body];
