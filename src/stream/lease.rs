@@ -26,6 +26,7 @@ use super::checkpoint::Checkpoint;
 use super::consumer::{Bookmark, Consumer, ConsumerState, Failure, Reservation, ShardState, WorkerNote};
 use super::error::Error;
 use super::manifest::Manifest;
+use crate::log::Missed;
 use crate::record::ShardId;
 use crate::sys::process::Process;
 use crate::sys::{File, Locks, System};
@@ -71,8 +72,8 @@ pub struct Assignment {
     pub surplus: Vec<ShardId>,
     /// Shards that another has taken over.
     pub lost: Vec<ShardId>,
-    /// Shards that retention removed before they were read.
-    pub missed: Vec<ShardId>,
+    /// Shards that retention removed before they were read, and the records that were missed, where that is known.
+    pub missed: Vec<(ShardId, Option<Missed>)>,
 }
 
 /// How far a worker has come in a shard.
@@ -505,12 +506,19 @@ fn held<'s>(
 
 /// Takes up the shards that have come into being, forgets those that have expired, and answers which of the latter
 /// had not been read to their end.
-fn follow_manifest(state: &mut ConsumerState, manifest: &Manifest) -> Vec<ShardId> {
+fn follow_manifest(state: &mut ConsumerState, manifest: &Manifest) -> Vec<(ShardId, Option<Missed>)> {
     for info in &manifest.shards {
         state.shards.entry(info.shard).or_insert_with(|| ShardState::at(Checkpoint::START));
     }
     let expired = state.shards.extract_if(.., |&shard, _| manifest.shard(ShardId(shard)).is_none());
-    expired.filter(|(_, known)| !known.checkpoint.is_end()).map(|(shard, _)| ShardId(shard)).collect()
+    expired
+        .filter_map(|(shard, known)| {
+            let from = known.checkpoint.next_index()?;
+            let Some(&to) = manifest.expired.get(&shard) else { return Some((ShardId(shard), None)) };
+            // All was read, and only the end itself was not met.
+            (from < to).then_some((ShardId(shard), Some(Missed { from, to, repaired: false })))
+        })
+        .collect()
 }
 
 /// Whether a shard may be read: it is not done, nobody has it in his hands, and its parents are done.

@@ -185,6 +185,7 @@ impl Stream {
                 tags: new.tags.clone(),
                 next_shard: new.shards,
                 shards,
+                expired: BTreeMap::new(),
                 pending: None,
             };
             let stream = Self { system: system.clone(), path: building.clone(), manifest };

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
-use crate::log::Writer;
+use crate::log::{Batch, Codec, Fresh, Writer};
 
 fn stream(dir: &Path) -> (Stream, Consumer, PathBuf) {
     let stream = Stream::create(&System::real(), &dir.join("s"), &NewStream::default()).unwrap();
@@ -140,4 +140,51 @@ fn nobody_writes_when_the_lock_table_was_removed() {
     repair::repair(stream.system(), stream.path(), false, &mut |_, _| seen += 1).unwrap();
     assert_eq!(seen, 2);
     open().unwrap();
+}
+
+/// A shard expired as a whole. A consumer that had read it all was told that it had missed something, and one that had
+/// not was not told what.
+#[test]
+fn what_was_missed_of_an_expired_shard_is_told_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut stream, consumer, _) = stream(dir.path());
+    let info = stream.manifest().shards[0].clone();
+    let mut writer =
+        Writer::open(stream.log_dir(&info), stream.locks().unwrap(), stream.roll(), info.range()).unwrap();
+    let mut batch = Batch::new(None);
+    for _ in 0..5 {
+        batch.push(Fresh { payload: b"x", ..Fresh::default() });
+    }
+    writer.append(&[batch.draft(Codec::None, None)]).unwrap();
+    writer.pause().unwrap();
+    let start = Start::TrimHorizon;
+    let others = ["all", "end"].map(|name| Consumer::open_or_create(&stream, name, start, None).unwrap());
+    let read = |consumer: &Consumer, checkpoint| {
+        consumer
+            .update(|state| {
+                state.shards.get_mut(&0).unwrap().checkpoint = checkpoint;
+                Ok(())
+            })
+            .unwrap();
+    };
+    read(&consumer, Checkpoint::Index { index: 2 });
+    read(&others[0], Checkpoint::Index { index: 5 });
+    read(&others[1], Checkpoint::ShardEnd);
+    stream.split(ShardId(0), None).unwrap();
+    stream
+        .update(|manifest| {
+            manifest.retain_bytes = Some(1);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(stream.trim().unwrap().shards, [ShardId(0)]);
+    let missed = |consumer: &Consumer| {
+        let worker = Worker::join(consumer.clone(), true, FAILOVER_DEFAULT);
+        worker.unwrap().assign().unwrap().missed
+    };
+    let expected = crate::log::Missed { from: 2, to: 5, repaired: false };
+    assert_eq!(missed(&consumer), [(ShardId(0), Some(expected))]);
+    for other in &others {
+        assert_eq!(missed(other), []);
+    }
 }

@@ -1,6 +1,6 @@
 //! Consumers and power losses, on a simulated machine: a checkpoint may lie beyond what is left of a shard.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::*;
@@ -38,6 +38,7 @@ fn stream_on(machine: &Machine) -> Stream {
         tags: new.tags,
         next_shard: 1,
         shards: vec![shard.clone()],
+        expired: BTreeMap::new(),
         pending: None,
     };
     let stream = Stream { system, path: PathBuf::from("/s"), manifest };

@@ -101,8 +101,11 @@ impl Member {
         for &shard in &found.lost {
             self.drop_shard(shard);
         }
-        for &shard in &found.missed {
-            trouble.missed_shard(shard, meter);
+        for &(shard, missed) in &found.missed {
+            match missed {
+                Some(missed) => trouble.missed(shard, missed, meter),
+                None => trouble.missed_shard(shard, meter),
+            }
         }
         if !found.taken.is_empty() {
             self.reader.reload()?;
