@@ -189,7 +189,7 @@ impl StreamReader {
                 }
             }
         }
-        reader.activate_ready()?;
+        reader.activate_ready(None)?;
         Ok(reader)
     }
 
@@ -311,12 +311,17 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Begins to read the waiting shards whose parents are done or have expired.
-    fn activate_ready(&mut self) -> Result<(), Error> {
-        let manifest = self.stream.manifest().clone();
+    /// Begins to read the waiting shards (of `only` these, where the others wait as before) whose parents are done or
+    /// have expired.
+    fn activate_ready(&mut self, only: Option<&[ShardId]>) -> Result<(), Error> {
+        let manifest = self.stream.manifest();
         let mut ready = Vec::new();
         let active: BTreeSet<u32> = self.active.iter().map(|active| active.info.shard).collect();
-        for (&shard, &place) in &self.waiting {
+        let waiting: Vec<(ShardId, Place)> = match only {
+            Some(only) => only.iter().filter_map(|id| Some((*id, *self.waiting.get(id)?))).collect(),
+            None => self.waiting.iter().map(|(&shard, &place)| (shard, place)).collect(),
+        };
+        for (shard, place) in waiting {
             let Some(info) = manifest.shard(shard) else {
                 // Expired meanwhile.
                 ready.push((shard, None, place));
@@ -392,7 +397,7 @@ impl StreamReader {
             }
             self.waiting.insert(id, Place::Start);
         }
-        self.activate_ready()
+        self.activate_ready(None)
     }
 
     /// Takes one step: hands the next frame to `visit`, or says what happened instead.
@@ -439,15 +444,23 @@ impl StreamReader {
                 Step::Tail => self.active[i].idle = true,
                 Step::Damage(damage) => return Ok(Polled::Damage(shard, damage)),
                 Step::Missed(missed) => return Ok(Polled::Missed(shard, missed)),
-                Step::End(_) => {
+                Step::End(end) => {
                     // Whoever notes its end down cannot ask for it any more.
                     self.active[i].cursor.make_durable()?;
-                    if !matches!(self.lineage, Lineage::Given) {
-                        self.unresolved.insert(shard);
-                    }
                     self.drop_active(i);
                     self.done.insert(shard);
-                    self.reload()?;
+                    let manifest = self.stream.manifest();
+                    if end.children.iter().all(|child| manifest.shard(child.shard).is_some()) {
+                        // With thousands of shards that have ended, to look at the manifest at each end would take far
+                        // longer than to read them.
+                        let children: Vec<ShardId> = end.children.iter().map(|child| child.shard).collect();
+                        self.activate_ready(Some(&children))?;
+                    } else {
+                        if !matches!(self.lineage, Lineage::Given) {
+                            self.unresolved.insert(shard);
+                        }
+                        self.reload()?;
+                    }
                     return Ok(Polled::ShardEnd(shard));
                 }
             }

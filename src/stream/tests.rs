@@ -179,17 +179,31 @@ fn scales_up_and_down_to_equal_shards() {
     assert_eq!(bench.open().manifest(), stream.manifest());
 }
 
+/// How many generations lie before a shard.
+fn generations(stream: &Stream, shard: &ShardInfo) -> usize {
+    let parents = shard.parents.iter().filter_map(|&parent| stream.manifest().shard(ShardId(parent)));
+    parents.map(|parent| 1 + generations(stream, parent)).max().unwrap_or(0)
+}
+
+/// One shard was cut into many from its left end to its right, each time off the rest: a reader had to go through a
+/// generation for each of them.
 #[test]
-fn many_shards_become_one_in_few_generations() {
+fn one_shard_becomes_many_and_one_again_in_few_generations() {
     let bench = Bench::new();
-    let mut stream = bench.create(&shards(16));
+    let mut stream = bench.create(&shards(1));
+    put(&stream, 0, &["a"]);
+    let deepest = |stream: &Stream| {
+        stream.manifest().open_shards().iter().map(|shard| generations(stream, shard)).max().unwrap()
+    };
+    assert_eq!(stream.scale(16).unwrap(), 15);
+    assert_eq!(deepest(&stream), 4);
+    put(&stream, stream.manifest().open_shards()[3].shard, &["b"]);
     assert_eq!(stream.scale(1).unwrap(), 15);
-    let (mut generations, mut at) = (0, stream.manifest().open_shards()[0]);
-    while let Some(&parent) = at.parents.first() {
-        generations += 1;
-        at = stream.manifest().shard(ShardId(parent)).unwrap();
-    }
-    assert_eq!(generations, 4);
+    assert_eq!(deepest(&stream), 8);
+    let last = stream.manifest().open_shards()[0].shard;
+    put(&stream, last, &["c"]);
+    let texts: Vec<String> = read(&stream).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["a", "b", "c"]);
 }
 
 #[test]
