@@ -497,6 +497,37 @@ fn a_large_shard_is_sampled_around_the_gap_that_a_crash_left() {
 }
 
 /// A writer that comes while others are kept out waits: taking them for alive it would look for no crash.
+/// After a crash the newest record was told to have arrived when the log was recovered.
+#[test]
+fn the_newest_record_is_as_old_as_it_is_after_a_recovery() {
+    let bench = Bench::new();
+    let stream = bench.create(&shards(1));
+    // Its writer is killed: no mark of a clean end.
+    append(&mut writer(&stream, 0), &["a"], None);
+    let info = &stream.manifest().shards[0];
+    let arrived_us = log::at_rest(&stream.log_dir(info), info.range()).unwrap().arrival_us;
+    bench.pass(HOUR_US);
+    drop(writer(&stream, 0));
+    assert_eq!(log::segments(&stream.log_dir(info)).unwrap().len(), 2, "recovered");
+    let stats = stream.stats(info, 0).unwrap();
+    assert_eq!((stats.newest_us, stats.oldest_us), (Some(arrived_us), Some(arrived_us)));
+}
+
+/// Segments that were being made when their maker was killed stayed in their directories for ever.
+#[test]
+fn what_was_left_half_made_goes_when_the_next_segment_is_made() {
+    let bench = Bench::new();
+    let stream = bench.create(&shards(1));
+    let info = &stream.manifest().shards[0];
+    let left = stream.log_dir(info).dir.join(".00000000000000000003.seg.77.tmp");
+    std::fs::write(&left, "x").unwrap();
+    let mut writer = writer(&stream, 0);
+    append(&mut writer, &["a"], None);
+    assert!(left.exists());
+    writer.roll().unwrap();
+    assert!(!left.exists());
+}
+
 #[test]
 fn a_writer_that_is_kept_out_waits_and_then_recovers() {
     let bench = Bench::new();
