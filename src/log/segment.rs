@@ -106,7 +106,7 @@ impl Segment {
         let temporary = log.dir.join(format!(".{}.{}.tmp", segment_name(header.base), std::process::id()));
         // Whoever creates a segment is alone with its directory: what others have left half made, they were killed over.
         for name in disk.list(&log.dir).unwrap_or_default() {
-            if name.starts_with('.') && name.ends_with(".tmp") {
+            if name.starts_with('.') && Path::new(&name).extension().is_some_and(|it| it == "tmp") {
                 let _ = disk.remove(&log.dir.join(name));
             }
         }

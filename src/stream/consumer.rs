@@ -344,6 +344,7 @@ impl Consumer {
     }
 
     /// Lets it say what it waits for, and be told to give up.
+    #[must_use]
     pub fn patient(self, patience: Arc<dyn Patience>) -> Self {
         Self { patience, ..self }
     }
@@ -420,6 +421,19 @@ impl Consumer {
             return swapped;
         }
         self.sync_names().map(|()| true)
+    }
+
+    /// Removes the states that a process which is no more has made and not put in their place.
+    pub(super) fn sweep(&self, pid: u32) {
+        if pid == std::process::id() {
+            return;
+        }
+        let disk = &self.system.disk;
+        for name in disk.list(&self.dir).unwrap_or_default() {
+            if name.starts_with(&format!(".{STATE_NAME}.{pid}.")) {
+                let _ = disk.remove(&self.dir.join(name));
+            }
+        }
     }
 
     fn sync_names(&self) -> Result<(), Error> {

@@ -275,6 +275,9 @@ impl Worker {
                 }
             } else {
                 let _ = disk.remove(&path);
+                if let Some(worker) = state.workers.get(&id) {
+                    self.consumer.sweep(worker.pid);
+                }
             }
             state.workers.remove(&id);
             for shard in state.shards.values_mut().filter(|shard| shard.owner.as_ref() == Some(&id)) {
@@ -452,7 +455,7 @@ impl Worker {
     }
 
     /// Notes that the command failed on the next records of a shard.
-    pub fn note_failure(&mut self, shard: ShardId, failure: Failure) -> Result<(), Error> {
+    pub fn note_failure(&mut self, shard: ShardId, failure: &Failure) -> Result<(), Error> {
         let counter = self.leases.get(&shard).copied().unwrap_or(0);
         self.consumer.update(|state| {
             if let Some(known) = held(state, &self.id, shard, counter) {

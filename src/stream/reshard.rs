@@ -51,7 +51,11 @@ impl Stream {
                 let from = starts.partition_point(|&start| start <= range.start);
                 let to = starts.partition_point(|&start| start <= range.end);
                 if from < to {
-                    uncut.extend(stream.split_locked(locks, shard, Some(starts[(from + to) / 2]))?);
+                    uncut.extend(stream.split_locked(
+                        locks,
+                        shard,
+                        Some(starts[usize::midpoint(from, to)]),
+                    )?);
                     steps += 1;
                 }
             }

@@ -78,6 +78,24 @@ fn a_change_is_made_again_on_what_another_left() {
     assert_eq!((tries, state.shards[&0].records, state.generation), (2, 11, 2));
 }
 
+/// A worker was killed with a new state made and not yet in its place.
+#[test]
+fn what_a_dead_worker_left_half_made_goes_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, consumer, _) = stream(dir.path());
+    let note = WorkerNote { pid: u32::MAX, since_us: 0, stays: true };
+    consumer
+        .update(|state| {
+            state.workers.insert("dead".to_owned(), note.clone());
+            Ok(())
+        })
+        .unwrap();
+    let left = consumer.dir().join(format!(".state.json.{}.0.tmp", u32::MAX));
+    std::fs::write(&left, "{").unwrap();
+    Worker::join(consumer, true, FAILOVER_DEFAULT).unwrap().assign().unwrap();
+    assert!(!left.exists());
+}
+
 /// A consumer was deleted and made anew while somebody waited for the lock of the old one, which is then no lock at all.
 #[test]
 fn the_lock_of_a_deleted_consumer_is_not_taken_for_that_of_its_namesake() {
@@ -107,7 +125,7 @@ fn the_lock_of_a_deleted_consumer_is_not_taken_for_that_of_its_namesake() {
 fn a_silence_is_remembered_until_the_leases_are_looked_at() {
     let dir = tempfile::tempdir().unwrap();
     let (_, consumer, _) = stream(dir.path());
-    let failover = Duration::from_secs(3600);
+    let failover = Duration::from_hours(1);
     let mut worker = Worker::join(consumer, true, failover).unwrap();
     worker.assign().unwrap();
     assert!(!worker.was_silent());

@@ -90,10 +90,8 @@ impl Stream {
         }
         if let Some(bytes_max) = self.manifest.retain_bytes {
             // The lock ends with `locks`.
-            let locks = match self.beyond(bytes_max, true)?.takes_shards() {
-                true => self.try_lock_for_change()?,
-                false => None,
-            };
+            let locks =
+                if self.beyond(bytes_max, true)?.takes_shards() { self.try_lock_for_change()? } else { None };
             self.expire_beyond(bytes_max, locks.is_some(), &mut freed)?;
         }
         Ok(freed)

@@ -333,7 +333,7 @@ impl Executing<'_> {
         );
         self.meter.aside(|| report::say("kget", &text, None));
         let at_us = self.member.reader.stream().system().clock.now_us();
-        self.member.worker.note_failure(shard, Failure { status, attempts: attempt, at_us })?;
+        self.member.worker.note_failure(shard, &Failure { status, attempts: attempt, at_us })?;
         Ok(())
     }
 
