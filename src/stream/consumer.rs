@@ -300,7 +300,8 @@ impl Consumer {
         consumer.patience = patience.unwrap_or(consumer.patience);
         loop {
             if stream.system().disk.exists(&consumer.dir.join(STATE_NAME)) {
-                return Ok(consumer);
+                // A consumer that was copied with its stream is its state alone.
+                return consumer.make_dirs(&[&consumer.dir.join("workers")]).map(|()| consumer);
             }
             match consumer.create(stream, start) {
                 // Somebody deleted it meanwhile.
@@ -317,14 +318,7 @@ impl Consumer {
     fn create(&self, stream: &Stream, start: Start) -> Result<bool, Error> {
         let disk = &self.system.disk;
         let all = self.dir.parent().unwrap_or(&self.dir);
-        for dir in [all, &self.dir, &self.dir.join("workers")] {
-            match disk.create_dir(dir) {
-                Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Error::Io { doing: "create", path: dir.to_owned(), source });
-                }
-                _ => {}
-            }
-        }
+        self.make_dirs(&[all, &self.dir, &self.dir.join("workers")])?;
         let path = self.dir.join(LOCK_NAME);
         drop(disk.create_locks(&path).map_err(|source| Error::Io { doing: "create", path, source })?);
         // The names of its directories are durable before the state is there: whoever finds the state may rely on them,
@@ -341,6 +335,18 @@ impl Consumer {
             shards: begin(stream, start)?,
         };
         self.swap(None, &state)
+    }
+
+    fn make_dirs(&self, dirs: &[&Path]) -> Result<(), Error> {
+        for dir in dirs {
+            match self.system.disk.create_dir(dir) {
+                Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::Io { doing: "create", path: dir.to_path_buf(), source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Lets it say what it waits for, and be told to give up.

@@ -91,7 +91,7 @@ fn what_a_dead_worker_left_half_made_goes_with_it() {
         })
         .unwrap();
     let left = consumer.dir().join(format!(".state.json.{}.0.tmp", u32::MAX));
-    std::fs::write(&left, "{").unwrap();
+    System::real().disk.create(&left).unwrap();
     Worker::join(consumer, true, FAILOVER_DEFAULT).unwrap().assign().unwrap();
     assert!(!left.exists());
 }
@@ -147,7 +147,7 @@ fn nobody_writes_when_the_lock_table_was_removed() {
     let open = || Writer::open(stream.log_dir(info), stream.locks().unwrap(), stream.roll(), info.range());
     let mut writer = open().unwrap();
     let table = stream.path().join("locks");
-    std::fs::remove_file(&table).unwrap();
+    stream.system().disk.remove(&table).unwrap();
     assert!(matches!(stream.locks(), Err(Error::NoLocks { .. })));
     assert!(!table.exists());
     assert!(matches!(writer.roll(), Err(log::Error::Io { doing: "lock", .. })));
