@@ -315,7 +315,18 @@ impl Stream {
         let path = self.path.join(LOCKS_NAME);
         locks.lock(MANIFEST_SLOT, true).map_err(|source| Error::Io { doing: "lock", path, source })?;
         self.reload()?;
+        self.sweep();
         Ok(locks)
+    }
+
+    /// Removes manifests that others were killed over before they were in their place. The lock is held.
+    fn sweep(&self) {
+        let disk = &self.system.disk;
+        for name in disk.list(&self.path).unwrap_or_default() {
+            if name.starts_with(&format!(".{MANIFEST_NAME}.")) {
+                let _ = disk.remove(&self.path.join(name));
+            }
+        }
     }
 
     /// Keeps writers out of all shards while `locks` lives, unless one is writing already: then that shard is named and

@@ -526,6 +526,10 @@ fn what_was_left_half_made_goes_when_the_next_segment_is_made() {
     assert!(left.exists());
     writer.roll().unwrap();
     assert!(!left.exists());
+    let left = bench.path().join(".manifest.json.77.0.tmp");
+    std::fs::write(&left, "x").unwrap();
+    bench.open().settle().unwrap();
+    assert!(!left.exists());
 }
 
 #[test]
