@@ -1,5 +1,7 @@
 //! `kshard consumers`: who reads a stream under a name, how far each has come, and why it is not further.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -11,7 +13,7 @@ use super::report::{self, HintExt};
 use super::shard::print::{self, OutputArg, Table};
 use super::stream_name::quote;
 use super::value::{self, Position, about_duration, about_time, show_count, show_time};
-use crate::stream::{Checkpoint, Consumer, Error, Failure, ShardLag, Stream, Waits};
+use crate::stream::{Checkpoint, Consumer, Error, Failure, Patience, ShardLag, Stream, Waits};
 
 /// Rates of arrival are told over the last minute.
 const WINDOW_US: i64 = 60 * 1_000_000;
@@ -58,7 +60,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             let all = format!("kshard consumers {}", quote(&args.stream.stream.to_string_lossy()));
             return Err(error).about(&path).hint(all);
         }
-        opened => opened.about(&path)?,
+        opened => opened.about(&path)?.patient(Arc::new(Aloud)),
     };
     if let Some(position) = args.reset {
         let start = position.start(stream.system().clock.now_us());
@@ -76,6 +78,19 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Done);
     }
     one(&args, &stream, &consumer).about(&path)
+}
+
+/// Says what it waits for.
+struct Aloud;
+
+impl Patience for Aloud {
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn tell(&self, text: &str) {
+        report::say("kshard", text, None);
+    }
 }
 
 /// An error of the terminal is not the stream's.

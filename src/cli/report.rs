@@ -87,6 +87,7 @@ fn of_stream(error: &(dyn Error + 'static)) -> Option<String> {
         Error::NotFound { path } => hint(&stream_name::unknown(path)),
         Error::Exists { path } => Some(on("describe", path)),
         Error::Manifest { path, .. } => of_file(path),
+        Error::NoLocks { path } => path.parent().map(|stream| on("repair", stream)),
         Error::Newer { .. } => Some(NEWER.to_owned()),
         Error::NetworkFileSystem { .. } => {
             Some(format!("a local disk, or {}=1 if only this machine uses it", crate::sys::fs::ALLOW_NETWORK))

@@ -140,7 +140,12 @@ impl Segment {
         }
         let disk = &log.system.disk;
         let temporary = log.dir.join(format!(".{}.{}.tmp", segment_name(header.base), std::process::id()));
-        let _ = disk.remove(&temporary);
+        // Whoever creates a segment is alone with its directory: what others have left half made, they were killed over.
+        for name in disk.list(&log.dir).unwrap_or_default() {
+            if name.starts_with('.') && Path::new(&name).extension().is_some_and(|it| it == "tmp") {
+                let _ = disk.remove(&log.dir.join(name));
+            }
+        }
         let make = || {
             let file = disk.create(&temporary)?;
             file.write_at(&[IoSlice::new(&header.encode()), IoSlice::new(frames)], 0)?;

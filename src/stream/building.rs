@@ -50,7 +50,7 @@ pub fn sweep(system: &System, path: &Path) {
         // Of one that is being removed the lock table may be gone before the rest. In one that is built it comes first,
         // and its builder sees whether it was faster.
         let gone = found.ends_with(".deleted") && !disk.exists(&table);
-        let locks = if gone { None } else { disk.locks(&table).ok() };
+        let locks = if gone { None } else { disk.create_locks(&table).ok() };
         if gone || locks.as_ref().is_some_and(|locks| locks.try_lock(MANIFEST_SLOT, true).unwrap_or(false)) {
             let _ = disk.remove_dir_all(&dir);
         }
@@ -88,7 +88,7 @@ impl Building {
             if let Some(kind) = system.disk.network_kind(&built.dir) {
                 return Err(Error::NetworkFileSystem { path: path.to_owned(), kind });
             }
-            let locked = system.disk.locks(&built.dir.join(LOCKS_NAME)).and_then(|locks| {
+            let locked = system.disk.create_locks(&built.dir.join(LOCKS_NAME)).and_then(|locks| {
                 locks.lock(MANIFEST_SLOT, true)?;
                 Ok(locks)
             });

@@ -10,10 +10,17 @@
 //! A place is written down only after the records before it have been made durable, or a power loss could take records
 //! that a consumer has counted and give their numbers' successors to a producer: the consumer would be ahead of the
 //! stream. See [`lease`](super::lease) for how several workers share the shards.
+//!
+//! A process may be stopped at any moment, for good, and the lock is never broken. So nothing that takes time is done
+//! under it: a new state is made and written beside the old one first, and under the lock it takes its place if the old
+//! one is still what the new one was made of. Whoever waits for the lock all the same says so, and can be told to give
+//! up.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -21,11 +28,13 @@ use uuid::Uuid;
 use super::checkpoint::Checkpoint;
 use super::cursor::{Place, ShardCursor};
 use super::error::Error;
+use super::lease::FAILOVER_DEFAULT;
 use super::manifest::{Manifest, ShardInfo};
 use super::span::Start;
 use super::{Stream, document};
 use crate::record::ShardId;
-use crate::sys::System;
+use crate::sys::process::Process;
+use crate::sys::{Locks, System};
 
 const STATE_NAME: &str = "state.json";
 const LOCK_NAME: &str = "lock";
@@ -37,6 +46,14 @@ const VERSION: u32 = 1;
 const STATE_BYTES_MAX: usize = 256 << 20;
 /// Rates are told over at least so long, in microseconds.
 const SAMPLE_US: i64 = 30 * 1_000_000;
+
+/// The lock is held for as long as it takes to give a file another name: so soon and so seldom it is tried again.
+const PAUSE_LEAST: Duration = Duration::from_micros(100);
+const PAUSE_MOST: Duration = Duration::from_millis(50);
+/// Who is asked to end still tries for so long to write down what was done.
+const GRACE: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(2) };
+/// After so long without the lock it is said who seems to hold it.
+const SAID_AFTER: Duration = if cfg!(test) { Duration::from_millis(300) } else { FAILOVER_DEFAULT };
 
 /// What is known of a consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,10 +264,30 @@ pub enum Committed {
     Before,
 }
 
+/// What a process does while it waits for another that holds a consumer's lock.
+pub trait Patience: Send + Sync {
+    /// An error once the wait is to end. What is in hand still has a moment.
+    fn check(&self) -> io::Result<()>;
+    /// Says what is waited for. Called once.
+    fn tell(&self, text: &str);
+}
+
+/// Waits for ever and says nothing.
+struct Silent;
+
+impl Patience for Silent {
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn tell(&self, _: &str) {}
+}
+
 /// A named consumer of a stream.
 #[derive(Clone)]
 pub struct Consumer {
     system: System,
+    patience: Arc<dyn Patience>,
     stream: PathBuf,
     stream_id: Uuid,
     name: String,
@@ -265,6 +302,7 @@ impl Consumer {
     fn at(stream: &Stream, name: &str) -> Self {
         Self {
             system: stream.system().clone(),
+            patience: Arc::new(Silent),
             stream: stream.path().to_owned(),
             stream_id: stream.manifest().stream_id,
             name: name.to_owned(),
@@ -281,44 +319,75 @@ impl Consumer {
     }
 
     /// The consumer with this name, made to begin at `start` if there is none yet.
-    pub fn open_or_create(stream: &Stream, name: &str, start: Start) -> Result<Self, Error> {
-        let disk = &stream.system().disk;
-        let dir = Self::dir_of(stream, name);
-        if matches!(start, Start::At(_) | Start::After(_)) && !disk.exists(&dir.join(STATE_NAME)) {
+    pub fn open_or_create(
+        stream: &Stream,
+        name: &str,
+        start: Start,
+        patience: Option<Arc<dyn Patience>>,
+    ) -> Result<Self, Error> {
+        let mut consumer = Self::at(stream, name);
+        if matches!(start, Start::At(_) | Start::After(_))
+            && !stream.system().disk.exists(&consumer.dir.join(STATE_NAME))
+        {
             // Before anything is made.
             return Err(cannot_begin());
         }
-        for dir in [dir.parent().unwrap_or(&dir), &dir, &dir.join(WORKERS_NAME)] {
-            match disk.create_dir(dir) {
+        consumer.patience = patience.unwrap_or(consumer.patience);
+        loop {
+            if stream.system().disk.exists(&consumer.dir.join(STATE_NAME)) {
+                // A consumer that was copied with its stream is its state alone.
+                return consumer.make_dirs(&[&consumer.dir.join("workers")]).map(|()| consumer);
+            }
+            match consumer.create(stream, start) {
+                // Somebody deleted it meanwhile.
+                Err(Error::NoConsumer { .. }) => {}
+                Err(Error::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound
+                        && stream.system().disk.exists(stream.path()) => {}
+                other => return other.map(|_| consumer),
+            }
+        }
+    }
+
+    /// Makes its directories and its first state; `false` if another process was faster.
+    fn create(&self, stream: &Stream, start: Start) -> Result<bool, Error> {
+        let disk = &self.system.disk;
+        let all = self.dir.parent().unwrap_or(&self.dir);
+        self.make_dirs(&[all, &self.dir, &self.dir.join("workers")])?;
+        let path = self.dir.join(LOCK_NAME);
+        drop(disk.create_locks(&path).map_err(|source| Error::Io { doing: "create", path, source })?);
+        // The names of its directories are durable before the state is there: whoever finds the state may rely on them,
+        // though its maker was killed.
+        for dir in [stream.path(), all] {
+            let failed = |source| Error::Io { doing: "sync", path: dir.to_owned(), source };
+            disk.sync_dir(dir).map_err(failed)?;
+        }
+        let state = ConsumerState {
+            generation: 0,
+            stream_id: self.stream_id,
+            created_us: self.system.clock.now_us(),
+            workers: BTreeMap::new(),
+            shards: begin(stream, start)?,
+        };
+        self.swap(None, &state)
+    }
+
+    fn make_dirs(&self, dirs: &[&Path]) -> Result<(), Error> {
+        for dir in dirs {
+            match self.system.disk.create_dir(dir) {
                 Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Error::Io { doing: "create", path: dir.to_owned(), source });
+                    return Err(Error::Io { doing: "create", path: dir.to_path_buf(), source });
                 }
                 _ => {}
             }
         }
-        let consumer = Self::at(stream, name);
-        consumer.locked(|| {
-            if disk.exists(&consumer.dir.join(STATE_NAME)) {
-                return Ok(());
-            }
-            // The names of its directories are durable before the state is there: whoever finds the state may rely on
-            // them, though its maker was killed.
-            for dir in [stream.path(), consumer.dir.parent().unwrap_or(&dir)] {
-                disk.sync_dir(dir).map_err(|source| Error::Io {
-                    doing: "sync",
-                    path: dir.to_owned(),
-                    source,
-                })?;
-            }
-            consumer.write(&ConsumerState {
-                generation: 0,
-                stream_id: consumer.stream_id,
-                created_us: stream.system().clock.now_us(),
-                workers: BTreeMap::new(),
-                shards: begin(stream, start)?,
-            })
-        })?;
-        Ok(consumer)
+        Ok(())
+    }
+
+    /// Lets it say what it waits for, and be told to give up.
+    #[must_use]
+    pub fn patient(self, patience: Arc<dyn Patience>) -> Self {
+        Self { patience, ..self }
     }
 
     /// The names of a stream's consumers.
@@ -356,55 +425,147 @@ impl Consumer {
 
     /// What is known of it, without waiting for anybody.
     pub fn state(&self) -> Result<ConsumerState, Error> {
+        let bytes = self.bytes()?.ok_or_else(|| Error::NoConsumer { name: self.name.clone() })?;
+        self.decode(&bytes)
+    }
+
+    /// The bytes of its state, if it has one.
+    fn bytes(&self) -> Result<Option<Vec<u8>>, Error> {
         let path = self.dir.join(STATE_NAME);
-        let bytes = match self.system.disk.read(&path, STATE_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::NoConsumer { name: self.name.clone() });
-            }
-            Err(source) => return Err(Error::Io { doing: "read", path, source }),
-        };
-        let state: ConsumerState = document::decode(KIND, VERSION, &path, &bytes)?;
+        match self.system.disk.read(&path, STATE_BYTES_MAX) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io { doing: "read", path, source }),
+        }
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<ConsumerState, Error> {
+        let state: ConsumerState = document::decode(KIND, VERSION, &self.dir.join(STATE_NAME), bytes)?;
         // A copy that has become a stream of its own keeps its consumers' places, for it keeps the sequence numbers.
         Ok(ConsumerState { stream_id: self.stream_id, ..state })
     }
 
-    fn write(&self, state: &ConsumerState) -> Result<(), Error> {
-        let path = self.dir.join(STATE_NAME);
+    /// Puts a state in the place of what was there before; `false` if something else is there by now.
+    fn swap(&self, before: Option<&[u8]>, state: &ConsumerState) -> Result<bool, Error> {
+        let (disk, path) = (&self.system.disk, self.dir.join(STATE_NAME));
+        let failed = |source| Error::Io { doing: "write", path: path.clone(), source };
         let bytes = document::encode(KIND, VERSION, state)?;
-        self.system.disk.replace(&path, &bytes).map_err(|source| Error::Io { doing: "write", path, source })
+        let new = disk.prepare(&path, &bytes).map_err(failed)?;
+        let swapped = self.locked(|| {
+            if self.bytes()?.as_deref() != before {
+                return Ok(false);
+            }
+            disk.rename(&new, &path).map_err(failed).map(|()| true)
+        });
+        if !matches!(swapped, Ok(true)) {
+            let _ = disk.remove(&new);
+            return swapped;
+        }
+        self.sync_names().map(|()| true)
     }
 
-    fn locked<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        let path = self.dir.join(LOCK_NAME);
-        // Opened here, where something is about to change: who only looks may be allowed no more than that.
-        let locks = match self.system.disk.locks(&path) {
-            Ok(locks) => locks,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::NoConsumer { name: self.name.clone() });
+    /// Removes the states that a process which is no more has made and not put in their place.
+    pub(super) fn sweep(&self, pid: u32) {
+        if pid == std::process::id() {
+            return;
+        }
+        let disk = &self.system.disk;
+        for name in disk.list(&self.dir).unwrap_or_default() {
+            if name.starts_with(&format!(".{STATE_NAME}.{pid}.")) {
+                let _ = disk.remove(&self.dir.join(name));
             }
-            Err(source) => return Err(Error::Io { doing: "open", path, source }),
-        };
-        locks.lock(0, true).map_err(|source| Error::Io { doing: "lock", path, source })?;
+        }
+    }
+
+    fn sync_names(&self) -> Result<(), Error> {
+        let failed = |source| Error::Io { doing: "sync", path: self.dir.clone(), source };
+        self.system.disk.sync_dir(&self.dir).map_err(failed)
+    }
+
+    /// Works under the lock.
+    fn locked<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         // The lock ends with `locks`.
+        let _locks = loop {
+            if let Some(locks) = self.lock()? {
+                break locks;
+            }
+        };
         work()
     }
 
-    /// Changes the state while nobody else does. Where `work` leaves it as it is nothing is written.
+    /// The lock, once it is free; `None` if its file was removed meanwhile, with the consumer or alone.
+    fn lock(&self) -> Result<Option<Arc<dyn Locks>>, Error> {
+        let (disk, path) = (&self.system.disk, self.dir.join(LOCK_NAME));
+        let failed = |doing: &'static str| {
+            let path = path.clone();
+            move |source| Error::Io { doing, path, source }
+        };
+        // Opened here, where something is about to change: who only looks may be allowed no more than that.
+        let locks = match disk.locks(&path) {
+            // A consumer that was copied with its stream has none yet.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && disk.exists(&self.dir.join(STATE_NAME)) => {
+                disk.create_locks(&path).map_err(failed("create"))?
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NoConsumer { name: self.name.clone() });
+            }
+            other => other.map_err(failed("open"))?,
+        };
+        let (mut pause, begun) = (PAUSE_LEAST, Instant::now());
+        let (mut told, mut asked) = (false, None);
+        loop {
+            match locks.try_lock(0, true) {
+                Ok(true) => return Ok(Some(locks)),
+                Ok(false) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(source) => return Err(failed("lock")(source)),
+            }
+            if let Err(asked_to) = self.patience.check()
+                && asked.get_or_insert_with(Instant::now).elapsed() >= GRACE
+            {
+                return Err(failed("lock")(asked_to));
+            }
+            if !told && begun.elapsed() >= SAID_AFTER {
+                told = true;
+                self.patience.tell(&self.who_holds(&path));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MOST);
+        }
+    }
+
+    /// What keeps the lock from being free, for a person.
+    fn who_holds(&self, lock: &Path) -> String {
+        let waits =
+            format!("consumer {}: its lock has not been free for {} s", self.name, SAID_AFTER.as_secs());
+        let stopped = Process::stopped_with(lock);
+        match stopped.first() {
+            Some(pid) => {
+                format!("{waits}: process {pid} is stopped and holds it (kill -CONT {pid} lets it go on)")
+            }
+            None => waits,
+        }
+    }
+
+    /// Changes the state as `work` says. Where another process changes it meanwhile, `work` is done again on what that
+    /// one made of it: it must leave nothing behind elsewhere. Where it leaves the state as it is nothing is written.
     pub(super) fn update<T>(
         &self,
-        work: impl FnOnce(&mut ConsumerState) -> Result<T, Error>,
+        mut work: impl FnMut(&mut ConsumerState) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.locked(|| {
-            let before = self.state()?;
+        loop {
+            let bytes = self.bytes()?.ok_or_else(|| Error::NoConsumer { name: self.name.clone() })?;
+            let before = self.decode(&bytes)?;
             let mut state = before.clone();
             let value = work(&mut state)?;
-            if state != before {
-                state.generation += 1;
-                self.write(&state)?;
+            if state == before {
+                return Ok(value);
             }
-            Ok(value)
-        })
+            state.generation += 1;
+            if self.swap(Some(&bytes), &state)? {
+                return Ok(value);
+            }
+        }
     }
 
     /// Refuses while somebody reads for it. The workers' own files tell: the state may be damaged.
@@ -423,14 +584,14 @@ impl Consumer {
 
     /// Lets it begin anew, whatever its state is, damaged too.
     pub fn reset(&self, stream: &Stream, start: Start) -> Result<(), Error> {
-        self.locked(|| {
+        loop {
             self.refuse_busy()?;
-            let now_us = self.system.clock.now_us();
-            let mut state = match self.state() {
+            let bytes = self.bytes()?.ok_or_else(|| Error::NoConsumer { name: self.name.clone() })?;
+            let mut state = match self.decode(&bytes) {
                 Err(Error::Manifest { .. }) => ConsumerState {
                     generation: 0,
                     stream_id: self.stream_id,
-                    created_us: now_us,
+                    created_us: self.system.clock.now_us(),
                     workers: BTreeMap::new(),
                     shards: BTreeMap::new(),
                 },
@@ -444,8 +605,10 @@ impl Consumer {
                 next.counter = state.shards.get(shard).map_or(0, |old| old.counter + 1);
             }
             state.shards = shards;
-            self.write(&state)
-        })
+            if self.swap(Some(&bytes), &state)? {
+                return Ok(());
+            }
+        }
     }
 
     /// Puts a state that cannot be read into the directory `keep`, which is made. The consumer begins anew then.
@@ -472,11 +635,23 @@ impl Consumer {
     pub fn delete(self) -> Result<(), Error> {
         self.locked(|| {
             self.refuse_busy()?;
-            self.system.disk.remove_dir_all(&self.dir).map_err(|source| Error::Io {
-                doing: "remove",
-                path: self.dir.clone(),
-                source,
-            })
+            let (disk, path) = (&self.system.disk, self.dir.join(STATE_NAME));
+            // Without a state it is none: whoever waits for the lock finds that, or begins a new one.
+            match disk.remove(&path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => other.map_err(|source| Error::Io { doing: "remove", path, source })?,
+            }
+            loop {
+                match disk.remove_dir_all(&self.dir) {
+                    // Somebody began to make it anew.
+                    Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                    other => {
+                        let path = self.dir.clone();
+                        return other.map_err(|source| Error::Io { doing: "remove", path, source });
+                    }
+                }
+            }
         })
     }
 
@@ -490,7 +665,7 @@ impl Consumer {
             )));
         }
         let now = self.system.clock.now_us();
-        self.update(|state| {
+        let committed = self.update(|state| {
             // Another may have been committed since, further on.
             let done = |(i, shard): (usize, &u32)| {
                 let end = bookmark.ends.get(i);
@@ -514,7 +689,12 @@ impl Consumer {
                 }
             }
             Ok(Committed::Now)
-        })
+        })?;
+        if committed == Committed::Before {
+            // Whoever did it may not have come to that yet.
+            self.sync_names()?;
+        }
+        Ok(committed)
     }
 }
 

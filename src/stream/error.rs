@@ -60,6 +60,12 @@ pub enum Error {
         /// The file system's name.
         kind: &'static str,
     },
+    /// The lock table is missing.
+    #[error("{} is missing: without it two programs could write the same shard at once", path.display())]
+    NoLocks {
+        /// The table's file.
+        path: PathBuf,
+    },
     /// No such shard.
     #[error("there is no {0}")]
     NoShard(ShardId),

@@ -11,10 +11,10 @@
 //! rest back when the batch in hand is done.
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ use super::checkpoint::Checkpoint;
 use super::consumer::{Bookmark, Consumer, ConsumerState, Failure, Reservation, ShardState, WorkerNote};
 use super::error::Error;
 use super::manifest::Manifest;
+use crate::log::Missed;
 use crate::record::ShardId;
 use crate::sys::process::Process;
 use crate::sys::{File, Locks, System};
@@ -65,9 +66,12 @@ pub(super) fn holder(system: &System, path: &Path) -> Option<u32> {
 
 /// Whether somebody holds the lock of a worker's file.
 pub(super) fn is_held(system: &System, path: &Path) -> bool {
-    // Opened only where it is: opening makes it.
-    system.disk.exists(path)
-        && system.disk.locks(path).is_ok_and(|locks| !locks.try_lock(0, true).unwrap_or(false))
+    let Ok(locks) = system.disk.locks(path) else { return false };
+    match locks.try_lock(0, true) {
+        Ok(taken) => !taken,
+        // It is gone: its worker has left.
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
 }
 
 /// What a look at the leases came to.
@@ -79,8 +83,8 @@ pub struct Assignment {
     pub surplus: Vec<ShardId>,
     /// Shards that another has taken over.
     pub lost: Vec<ShardId>,
-    /// Shards that retention removed before they were read.
-    pub missed: Vec<ShardId>,
+    /// Shards that retention removed before they were read, and the records that were missed, where that is known.
+    pub missed: Vec<(ShardId, Option<Missed>)>,
 }
 
 /// How far a worker has come in a shard.
@@ -122,6 +126,9 @@ struct Pulse {
     failover_us: i64,
     command: AtomicU32,
     last_us: AtomicI64,
+    /// Set when a heartbeat came so late that others may have taken over, until the leases are looked at. The thread that
+    /// gives the heartbeats goes on as soon as the process does, and its next one alone would hide that.
+    was_late: AtomicBool,
 }
 
 impl Pulse {
@@ -141,9 +148,16 @@ impl Pulse {
         let mut line = serde_json::to_vec(&heartbeat)?;
         line.resize(BEAT_BYTES - 1, b' ');
         line.push(b'\n');
+        if self.is_late(at_us) {
+            self.was_late.store(true, Ordering::SeqCst);
+        }
         self.file.write_at(&[IoSlice::new(&line)], 0)?;
         self.last_us.store(at_us, Ordering::SeqCst);
         Ok(())
+    }
+
+    fn is_late(&self, now_us: i64) -> bool {
+        now_us - self.last_us.load(Ordering::SeqCst) > self.failover_us * 3 / 4
     }
 }
 
@@ -157,16 +171,18 @@ impl Worker {
             let path = path.clone();
             move |source| Error::Io { doing, path, source }
         };
-        let lock = system.disk.locks(&path).map_err(io("create"))?;
+        let lock = system.disk.create_locks(&path).map_err(io("create"))?;
         lock.lock(0, true).map_err(io("lock"))?;
         let file = system.disk.open_writable(&path).map_err(io("open"))?;
+        let boot_us = system.clock.boot_us();
         let pulse = Arc::new(Pulse {
             system,
             file,
             worker: Process::this(),
             failover_us: failover.as_micros() as i64,
             command: AtomicU32::new(0),
-            last_us: AtomicI64::new(0),
+            last_us: AtomicI64::new(boot_us),
+            was_late: AtomicBool::new(false),
         });
         pulse.beat().map_err(io("write"))?;
         let (beating, ended) = channel::<()>();
@@ -204,8 +220,13 @@ impl Worker {
     /// Whether its heartbeat has been silent for so long (the process was stopped, the machine slept) that others may
     /// have taken over: then look at the leases before anything is handed out.
     pub fn was_silent(&self) -> bool {
-        let clock = &self.pulse.system.clock;
-        clock.boot_us() - self.pulse.last_us.load(Ordering::SeqCst) > self.pulse.failover_us * 3 / 4
+        self.pulse.was_late.load(Ordering::SeqCst) || self.pulse.is_late(self.pulse.system.clock.boot_us())
+    }
+
+    /// As if it had been stopped for long.
+    #[cfg(test)]
+    pub(super) fn fall_silent(&self) {
+        self.pulse.last_us.fetch_sub(self.pulse.failover_us, Ordering::SeqCst);
     }
 
     /// Whether a command that is started now keeps the leases as long as it lives.
@@ -227,10 +248,11 @@ impl Worker {
     pub fn assign(&mut self) -> Result<Assignment, Error> {
         let consumer = self.consumer.clone();
         let now = consumer.system().clock.now_us();
-        // Where nothing is to be changed, which is nearly always, the lock is taken all the same: what others do
-        // under it is then seen whole.
-        consumer.update(|state| {
+        // First: a silence that comes while they are looked at wants another look.
+        self.pulse.was_late.store(false, Ordering::SeqCst);
+        let (found, leases) = consumer.update(|state| {
             let manifest = consumer.manifest()?;
+            let mut leases = self.leases.clone();
             let mut found = Assignment { missed: follow_manifest(state, &manifest), ..Assignment::default() };
             self.bury_the_dead(state);
             state.workers.entry(self.id.clone()).or_insert_with(|| WorkerNote {
@@ -245,10 +267,12 @@ impl Worker {
                 }
             }
             let lost = |shard: &ShardId, counter: &mut u64| !holds(state, &self.id, *shard, *counter);
-            found.lost = self.leases.extract_if(.., lost).map(|(shard, _)| shard).collect();
-            self.share(state, &manifest, &mut found);
-            Ok(found)
-        })
+            found.lost = leases.extract_if(.., lost).map(|(shard, _)| shard).collect();
+            self.share(state, &manifest, &mut leases, &mut found);
+            Ok((found, leases))
+        })?;
+        self.leases = leases;
+        Ok(found)
     }
 
     /// Frees what workers held that are no more.
@@ -264,6 +288,9 @@ impl Worker {
                 }
             } else {
                 let _ = disk.remove(&path);
+                if let Some(worker) = state.workers.get(&id) {
+                    self.consumer.sweep(worker.pid);
+                }
             }
             state.workers.remove(&id);
             for shard in state.shards.values_mut().filter(|shard| shard.owner.as_ref() == Some(&id)) {
@@ -308,7 +335,13 @@ impl Worker {
     }
 
     /// Takes free shards, or says which to hand back.
-    fn share(&mut self, state: &mut ConsumerState, manifest: &Manifest, found: &mut Assignment) {
+    fn share(
+        &self,
+        state: &mut ConsumerState,
+        manifest: &Manifest,
+        leases: &mut BTreeMap<ShardId, u64>,
+        found: &mut Assignment,
+    ) {
         let ready: Vec<u32> =
             state.shards.keys().copied().filter(|&s| is_ready(state, manifest, s)).collect();
         let owner = |state: &ConsumerState, shard: u32| state.shards[&shard].owner.clone();
@@ -342,7 +375,7 @@ impl Worker {
             let Some(known) = state.shards.get_mut(&shard) else { continue };
             known.owner = Some(self.id.clone());
             known.counter += 1;
-            self.leases.insert(ShardId(shard), known.counter);
+            leases.insert(ShardId(shard), known.counter);
             found.taken.push((ShardId(shard), known.checkpoint));
         }
         if self.stays {
@@ -360,28 +393,30 @@ impl Worker {
             return Ok(Vec::new());
         }
         let now = self.consumer.system().clock.now_us();
-        self.consumer.update(|state| {
-            let mut lost = Vec::new();
+        let (lost, leases) = self.consumer.update(|state| {
+            let (mut lost, mut leases) = (Vec::new(), self.leases.clone());
             for step in progress {
-                let counter = self.leases.get(&step.shard).copied();
+                let counter = leases.get(&step.shard).copied();
                 match counter.and_then(|counter| held(state, &self.id, step.shard, counter)) {
                     Some(known) if step.to >= known.checkpoint => {
                         known.advance(step.to, step.records, step.bytes, now);
                         if step.to.is_end() {
                             known.owner = None;
-                            self.leases.remove(&step.shard);
+                            leases.remove(&step.shard);
                         }
                     }
                     // Never backwards.
                     Some(_) => {}
                     None => {
-                        self.leases.remove(&step.shard);
+                        leases.remove(&step.shard);
                         lost.push(step.shard);
                     }
                 }
             }
-            Ok(lost)
-        })
+            Ok((lost, leases))
+        })?;
+        self.leases = leases;
+        Ok(lost)
     }
 
     /// Hands shards back.
@@ -391,13 +426,15 @@ impl Worker {
         }
         self.consumer.update(|state| {
             for shard in shards {
-                let counter = self.leases.remove(shard);
+                let counter = self.leases.get(shard).copied();
                 if let Some(known) = counter.and_then(|counter| held(state, &self.id, *shard, counter)) {
                     known.owner = None;
                 }
             }
             Ok(())
-        })
+        })?;
+        self.leases.retain(|shard, _| !shards.contains(shard));
+        Ok(())
     }
 
     /// Reserves what was handed out until the bookmark is committed or its time is up, and hands the shards back.
@@ -405,7 +442,7 @@ impl Worker {
         let now = self.consumer.system().clock.now_us();
         let until_us = now.saturating_add(time.as_micros() as i64);
         let token = Uuid::new_v4();
-        self.consumer.clone().update(|state| {
+        let bookmark = self.consumer.update(|state| {
             let mut bookmark = Bookmark {
                 stream_id: state.stream_id,
                 consumer: self.consumer.name().to_owned(),
@@ -416,7 +453,7 @@ impl Worker {
                 records: 0,
             };
             for &Progress { shard, to, records, bytes } in progress {
-                let counter = self.leases.remove(&shard);
+                let counter = self.leases.get(&shard).copied();
                 let Some(known) = counter.and_then(|counter| held(state, &self.id, shard, counter)) else {
                     return Err(Error::StaleBookmark { shard });
                 };
@@ -427,15 +464,17 @@ impl Worker {
                 bookmark.records += records;
             }
             Ok(bookmark)
-        })
+        })?;
+        self.leases.retain(|shard, _| !bookmark.shards.contains(&shard.0));
+        Ok(bookmark)
     }
 
     /// Notes that the command failed on the next records of a shard.
-    pub fn note_failure(&mut self, shard: ShardId, failure: Failure) -> Result<(), Error> {
+    pub fn note_failure(&mut self, shard: ShardId, failure: &Failure) -> Result<(), Error> {
         let counter = self.leases.get(&shard).copied().unwrap_or(0);
         self.consumer.update(|state| {
             if let Some(known) = held(state, &self.id, shard, counter) {
-                known.failure = Some(failure);
+                known.failure = Some(failure.clone());
             }
             Ok(())
         })
@@ -485,12 +524,19 @@ fn held<'s>(
 
 /// Takes up the shards that have come into being, forgets those that have expired, and answers which of the latter
 /// had not been read to their end.
-fn follow_manifest(state: &mut ConsumerState, manifest: &Manifest) -> Vec<ShardId> {
+fn follow_manifest(state: &mut ConsumerState, manifest: &Manifest) -> Vec<(ShardId, Option<Missed>)> {
     for info in &manifest.shards {
         state.shards.entry(info.shard).or_insert_with(|| ShardState::at(Checkpoint::START));
     }
     let expired = state.shards.extract_if(.., |&shard, _| manifest.shard(ShardId(shard)).is_none());
-    expired.filter(|(_, known)| !known.checkpoint.is_end()).map(|(shard, _)| ShardId(shard)).collect()
+    expired
+        .filter_map(|(shard, known)| {
+            let from = known.checkpoint.next_index()?;
+            let Some(&to) = manifest.expired.get(&shard) else { return Some((ShardId(shard), None)) };
+            // All was read, and only the end itself was not met.
+            (from < to).then_some((ShardId(shard), Some(Missed { from, to, repaired: false })))
+        })
+        .collect()
 }
 
 /// Whether a shard may be read: it is not done, nobody has it in his hands, and its parents are done.

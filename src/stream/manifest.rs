@@ -70,6 +70,10 @@ pub struct Manifest {
     pub next_shard: u32,
     /// All shards that have not expired, by number.
     pub shards: Vec<ShardInfo>,
+    /// The index after the last record of shards that have expired as a whole, the latest of them, by number: for
+    /// consumers that had not read them to their end. Older programs neither write nor keep it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expired: BTreeMap<u32, u64>,
     /// A split or merge that has been decided and is not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<Reshard>,
@@ -338,6 +342,7 @@ pub(crate) mod tests {
             tags: BTreeMap::new(),
             next_shard: 2,
             shards: vec![shard(0, ranges[0]), shard(1, ranges[1])],
+            expired: BTreeMap::new(),
             pending: None,
         }
     }

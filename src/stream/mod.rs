@@ -38,6 +38,8 @@ mod tests;
 #[cfg(test)]
 mod tests_audit;
 #[cfg(test)]
+mod tests_consumer;
+#[cfg(test)]
 mod tests_model;
 #[cfg(test)]
 mod tests_power;
@@ -57,7 +59,8 @@ use building::Building;
 pub use building::{sweep, unfinished};
 pub use checkpoint::Checkpoint;
 pub use consumer::{
-    Bookmark, Committed, Consumer, ConsumerState, Failure, Reservation, Sample, ShardState, WorkerNote,
+    Bookmark, Committed, Consumer, ConsumerState, Failure, Patience, Reservation, Sample, ShardState,
+    WorkerNote,
 };
 pub use cursor::{Place, ShardCursor, Step};
 pub(crate) use error::InShard;
@@ -178,6 +181,7 @@ impl Stream {
             tags: new.tags.clone(),
             next_shard: new.shards,
             shards,
+            expired: BTreeMap::new(),
             pending: None,
         };
         let mut stream = Self { system: system.clone(), path: building.dir().to_owned(), manifest };
@@ -253,9 +257,17 @@ impl Stream {
     pub fn locks(&self) -> Result<Arc<dyn Locks>, Error> {
         let path = self.path.join(LOCKS_NAME);
         self.system.disk.locks(&path).map_err(|source| match source.kind() {
+            // Made anew by whoever misses it, it would keep out nobody who has the old one open.
+            std::io::ErrorKind::NotFound if self.system.disk.exists(&self.path) => Error::NoLocks { path },
             std::io::ErrorKind::NotFound => Error::Deleted,
             _ => Error::Io { doing: "open", path, source },
         })
+    }
+
+    /// Makes the lock table where it is missing: when a stream is made, and when it is repaired.
+    fn create_locks(&self) -> Result<Arc<dyn Locks>, Error> {
+        let path = self.path.join(LOCKS_NAME);
+        self.system.disk.create_locks(&path).map_err(|source| Error::Io { doing: "create", path, source })
     }
 
     /// The log of a shard.
@@ -302,7 +314,18 @@ impl Stream {
         let path = self.path.join(LOCKS_NAME);
         locks.lock(MANIFEST_SLOT, true).map_err(|source| Error::Io { doing: "lock", path, source })?;
         self.reload()?;
+        self.sweep();
         Ok(locks)
+    }
+
+    /// Removes manifests that others were killed over before they were in their place. The lock is held.
+    fn sweep(&self) {
+        let disk = &self.system.disk;
+        for name in disk.list(&self.path).unwrap_or_default() {
+            if name.starts_with(&format!(".{MANIFEST_NAME}.")) {
+                let _ = disk.remove(&self.path.join(name));
+            }
+        }
     }
 
     /// Keeps writers out of all shards while `locks` lives, unless one is writing already: then that shard is named and

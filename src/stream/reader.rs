@@ -7,7 +7,7 @@ use super::cursor::{Place, ShardCursor, Step};
 use super::error::{Error, InShard};
 use super::manifest::ShardInfo;
 use super::span::{Start, Until, check_sequence};
-use crate::log::{self, Damage, FrameRef, Missed};
+use crate::log::{self, Damage, EndOfShard, FrameRef, Missed};
 use crate::record::{INDEX_MAX, ShardId};
 use crate::sys;
 
@@ -170,7 +170,7 @@ impl StreamReader {
                 }
             }
         }
-        reader.activate_ready()?;
+        reader.activate_ready(None)?;
         Ok(reader)
     }
 
@@ -318,13 +318,18 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Begins to read the waiting shards whose parents are done or have expired.
-    fn activate_ready(&mut self) -> Result<(), Error> {
-        let manifest = self.stream.manifest().clone();
+    /// Begins to read the waiting shards (of `only` these, where the others wait as before) whose parents are done or
+    /// have expired.
+    fn activate_ready(&mut self, only: Option<&[ShardId]>) -> Result<(), Error> {
+        let manifest = self.stream.manifest();
         let mut ready = Vec::new();
         let mut before: BTreeSet<ShardId> = self.active.iter().map(|active| active.info.id()).collect();
         before.extend(self.stopped.iter().chain(self.waiting.keys()));
-        for (&shard, &place) in &self.waiting {
+        let waiting: Vec<(ShardId, Place)> = match only {
+            Some(only) => only.iter().filter_map(|id| Some((*id, *self.waiting.get(id)?))).collect(),
+            None => self.waiting.iter().map(|(&shard, &place)| (shard, place)).collect(),
+        };
+        for (shard, place) in waiting {
             let Some(info) = manifest.shard(shard) else {
                 // Expired meanwhile.
                 ready.push((shard, None, place));
@@ -407,7 +412,7 @@ impl StreamReader {
             }
             self.waiting.insert(id, Place::Start);
         }
-        self.activate_ready()
+        self.activate_ready(None)
     }
 
     /// Takes one step: hands the next frame to `visit`, or says what happened instead.
@@ -428,7 +433,7 @@ impl StreamReader {
                 continue;
             }
             if *cut {
-                return self.end_shard(i);
+                return self.end_shard(i, None);
             }
             self.turn = if self.at == i { self.turn + 1 } else { 0 };
             if let Some(last) =
@@ -480,24 +485,34 @@ impl StreamReader {
                 },
                 Step::Damage(damage) => return Ok(Polled::Damage(shard, damage)),
                 Step::Missed(missed) => return Ok(Polled::Missed(shard, missed)),
-                Step::End(_) => return self.end_shard(i),
+                Step::End(end) => return self.end_shard(i, Some(&end)),
             }
         }
     }
 
-    /// A shard has been read to its end.
-    fn end_shard<R>(&mut self, i: usize) -> Result<Polled<R>, Error> {
+    /// A shard has been read to its end, or to where its log ends before that (`None`).
+    fn end_shard<R>(&mut self, i: usize, end: Option<&EndOfShard>) -> Result<Polled<R>, Error> {
         let active = &mut self.active[i];
         let shard = active.info.id();
         // Whoever notes its end down cannot ask for it any more.
         active.cursor.make_durable()?;
         self.make_end_durable(i)?;
-        if !matches!(self.lineage, Lineage::Given) {
-            self.unresolved.insert(shard);
-        }
         self.drop_active(i);
         self.done.insert(shard);
-        self.reload()?;
+        let manifest = self.stream.manifest();
+        let known =
+            |end: &&EndOfShard| end.children.iter().all(|child| manifest.shard(child.shard).is_some());
+        if let Some(end) = end.filter(known) {
+            // With thousands of shards that have ended, to look at the manifest at each end would take far longer than
+            // to read them.
+            let children: Vec<ShardId> = end.children.iter().map(|child| child.shard).collect();
+            self.activate_ready(Some(&children))?;
+        } else {
+            if !matches!(self.lineage, Lineage::Given) {
+                self.unresolved.insert(shard);
+            }
+            self.reload()?;
+        }
         Ok(Polled::ShardEnd(shard))
     }
 

@@ -93,6 +93,7 @@ pub(super) fn manifest(system: &System, path: &Path) -> Result<Manifest, Error> 
         tags: BTreeMap::new(),
         next_shard: highest + 1,
         shards,
+        expired: BTreeMap::new(),
         pending,
     })
 }

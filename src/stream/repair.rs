@@ -6,7 +6,7 @@ use super::check::{CONSUMERS_NAME, Problem, REJECTS_NAME, lost_records};
 use super::consumer::Consumer;
 use super::error::{Error, InShard};
 use super::manifest::{Manifest, Reshard, ShardInfo};
-use super::{Stream, rebuild};
+use super::{LOCKS_NAME, Stream, rebuild};
 use crate::log::repair::{end_again, lost_end, repair as repair_log};
 use crate::log::verify::Severity;
 use crate::log::{AtRest, Child, EndOfShard, Writer, at_rest};
@@ -25,7 +25,16 @@ pub fn repair(
     let keep = path.join(REJECTS_NAME).join(format!("repair-{stamp}"));
     let mut stream = open(system, path, &keep, dry_run, on)?;
     let mut left = Vec::new();
-    let locks = stream.locks()?;
+    let table = path.join(LOCKS_NAME);
+    if !system.disk.exists(&table) {
+        let text = "is missing: end all programs that write to the stream before it is made anew".to_owned();
+        on(&Problem::Stream { severity: Severity::Damage, shard: None, path: table, text });
+        if dry_run {
+            // Whether anybody writes cannot be told, so no log is looked at.
+            return Ok((stream, keep, Vec::new()));
+        }
+    }
+    let locks = stream.create_locks()?;
     for info in stream.manifest().shards.clone() {
         let log = stream.log_dir(&info);
         let problem = |finding: &crate::log::verify::Finding| Problem::Log {

@@ -40,16 +40,22 @@ impl Stream {
         }
         self.exclusively(|stream, locks| {
             let mut steps = 0;
-            for wanted in HashRange::split_evenly(count) {
-                // Cut at the start of the wanted range if a shard reaches across it.
-                let across = stream
-                    .manifest
-                    .open_shards()
-                    .into_iter()
-                    .find(|s| s.range().contains(wanted.start) && s.range().start < wanted.start)
-                    .map(ShardInfo::id);
-                if let Some(shard) = across {
-                    stream.split_locked(locks, shard, Some(wanted.start))?;
+            let starts: Vec<HashKey> =
+                HashRange::split_evenly(count).into_iter().map(|wanted| wanted.start).collect();
+            let mut uncut: Vec<ShardId> =
+                stream.manifest.open_shards().into_iter().map(ShardInfo::id).collect();
+            while let Some(shard) = uncut.pop() {
+                // Where wanted ranges start within it. Cut in the middle of them, so that of a thousand shards ten
+                // generations come and not a thousand: a reader goes through them one after the other.
+                let range = stream.open_shard(shard)?.range();
+                let from = starts.partition_point(|&start| start <= range.start);
+                let to = starts.partition_point(|&start| start <= range.end);
+                if from < to {
+                    uncut.extend(stream.split_locked(
+                        locks,
+                        shard,
+                        Some(starts[usize::midpoint(from, to)]),
+                    )?);
                     steps += 1;
                 }
             }
@@ -65,7 +71,7 @@ impl Stream {
                     if within.len() < 2 {
                         break;
                     }
-                    // In pairs, so that of a thousand shards ten generations come and not a thousand.
+                    // In pairs, for the same reason.
                     for pair in within.chunks_exact(2) {
                         stream.merge_locked(locks, pair[0], pair[1])?;
                         steps += 1;

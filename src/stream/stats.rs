@@ -126,13 +126,18 @@ impl Stream {
         let extents = extents(&log).in_shard(shard.id())?;
         let records = extents.iter().map(|extent| extent.end - extent.first).sum();
         let mut newest_us = None;
-        let mut first = Reader::new(log.clone());
+        let mut reader = Reader::new(log.clone());
         let mut oldest_us = None;
         if records > 0 {
             // What stands before the first records is no record.
-            first.seek_time(i64::MIN).in_shard(shard.id())?;
-            oldest_us = first.peek_arrival().in_shard(shard.id())?;
-            newest_us = Some(log::at_rest(&log, shard.range()).in_shard(shard.id())?.arrival_us);
+            reader.seek_time(i64::MIN).in_shard(shard.id())?;
+            oldest_us = reader.peek_arrival().in_shard(shard.id())?;
+            // Not the tail's own time: the segment that a recovery began without a record is younger than all records.
+            let last = extents.iter().rev().find(|extent| extent.end > extent.first);
+            if let Some(last) = last {
+                reader.seek_index(last.end - 1).in_shard(shard.id())?;
+                newest_us = reader.peek_arrival().in_shard(shard.id())?;
+            }
         }
         let (mut since, mut damages) = (Count::default(), 0);
         let mut cursor = ShardCursor::open(self, shard, Place::Time(since_us))?;

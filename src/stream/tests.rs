@@ -186,17 +186,31 @@ fn scales_up_and_down_to_equal_shards() {
     assert_eq!(bench.open().manifest(), stream.manifest());
 }
 
+/// How many generations lie before a shard.
+fn generations(stream: &Stream, shard: &ShardInfo) -> usize {
+    let parents = shard.parents.iter().filter_map(|&parent| stream.manifest().shard(ShardId(parent)));
+    parents.map(|parent| 1 + generations(stream, parent)).max().unwrap_or(0)
+}
+
+/// One shard was cut into many from its left end to its right, each time off the rest: a reader had to go through a
+/// generation for each of them.
 #[test]
-fn many_shards_become_one_in_few_generations() {
+fn one_shard_becomes_many_and_one_again_in_few_generations() {
     let bench = Bench::new();
-    let mut stream = bench.create(&shards(16));
+    let mut stream = bench.create(&shards(1));
+    put(&stream, 0, &["a"]);
+    let deepest = |stream: &Stream| {
+        stream.manifest().open_shards().iter().map(|shard| generations(stream, shard)).max().unwrap()
+    };
+    assert_eq!(stream.scale(16).unwrap(), 15);
+    assert_eq!(deepest(&stream), 4);
+    put(&stream, stream.manifest().open_shards()[3].shard, &["b"]);
     assert_eq!(stream.scale(1).unwrap(), 15);
-    let (mut generations, mut at) = (0, stream.manifest().open_shards()[0]);
-    while let Some(&parent) = at.parents.first() {
-        generations += 1;
-        at = stream.manifest().shard(ShardId(parent)).unwrap();
-    }
-    assert_eq!(generations, 4);
+    assert_eq!(deepest(&stream), 8);
+    let last = stream.manifest().open_shards()[0].shard;
+    put(&stream, last, &["c"]);
+    let texts: Vec<String> = read(&stream).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["a", "b", "c"]);
 }
 
 #[test]
@@ -413,8 +427,10 @@ fn a_cap_in_bytes_takes_the_oldest_of_all_shards() {
     assert_eq!(seen(&stream), ["d", "e"]);
 }
 
+/// The last segment of a closed shard was nobody's to remove and counted all the same, so that writers took away newer
+/// records while it stayed.
 #[test]
-fn a_cap_in_bytes_takes_closed_shards_when_trimmed() {
+fn a_cap_in_bytes_takes_closed_shards_before_what_is_newer() {
     let bench = Bench::new();
     let mut stream = bench.create(&NewStream { retention_us: None, ..shards(1) });
     put(&stream, 0, &["old"]);
@@ -429,9 +445,26 @@ fn a_cap_in_bytes_takes_closed_shards_when_trimmed() {
     stream.update(cap(1 << 20)).unwrap();
     assert_eq!(stream.trim().unwrap(), Freed::default());
     stream.update(cap(1)).unwrap();
+    let held = stream.locks().unwrap();
+    held.lock(MANIFEST_SLOT, true).unwrap();
     assert_eq!(stream.expire(None).unwrap(), Freed::default(), "only under the stream's lock");
-    assert_eq!(stream.trim().unwrap().shards, [ShardId(0)]);
-    assert_eq!(read(&bench.open()), [(1, "new".to_owned())]);
+    drop(held);
+    let mut other = writer(&stream, 1);
+    append(&mut other, &["newer"], None);
+    other.roll().unwrap();
+    append(&mut other, &["newest"], None);
+    let total = |stream: &Stream| -> u64 {
+        let logs = stream.manifest().shards.iter().map(|shard| stream.log_dir(shard));
+        logs.flat_map(|log| log::segments(&log).unwrap()).map(|segment| segment.bytes).sum()
+    };
+    stream.update(cap(total(&stream) - 1)).unwrap();
+    let freed = stream.expire(Some(ShardId(1))).unwrap();
+    assert_eq!((freed.segments, &freed.shards[..]), (1, &[ShardId(0)][..]));
+    assert_eq!(read(&bench.open()), ["new", "newer", "newest"].map(|text| (1, text.to_owned())));
+    stream.reload().unwrap();
+    stream.split(ShardId(1), None).unwrap();
+    stream.update(cap(1)).unwrap();
+    assert_eq!(stream.trim().unwrap().shards, [ShardId(1)]);
 }
 
 #[test]
@@ -471,6 +504,41 @@ fn a_large_shard_is_sampled_around_the_gap_that_a_crash_left() {
 }
 
 /// A writer that comes while others are kept out waits: taking them for alive it would look for no crash.
+/// After a crash the newest record was told to have arrived when the log was recovered.
+#[test]
+fn the_newest_record_is_as_old_as_it_is_after_a_recovery() {
+    let bench = Bench::new();
+    let stream = bench.create(&shards(1));
+    // Its writer is killed: no mark of a clean end.
+    append(&mut writer(&stream, 0), &["a"], None);
+    let info = &stream.manifest().shards[0];
+    let arrived_us = log::at_rest(&stream.log_dir(info), info.range()).unwrap().arrival_us;
+    bench.pass(HOUR_US);
+    drop(writer(&stream, 0));
+    assert_eq!(log::segments(&stream.log_dir(info)).unwrap().len(), 2, "recovered");
+    let stats = stream.stats(info, 0).unwrap();
+    assert_eq!((stats.newest_us, stats.oldest_us), (Some(arrived_us), Some(arrived_us)));
+}
+
+/// Segments that were being made when their maker was killed stayed in their directories for ever.
+#[test]
+fn what_was_left_half_made_goes_when_the_next_segment_is_made() {
+    let bench = Bench::new();
+    let stream = bench.create(&shards(1));
+    let info = &stream.manifest().shards[0];
+    let left = stream.log_dir(info).dir.join(".00000000000000000003.seg.77.tmp");
+    std::fs::write(&left, "x").unwrap();
+    let mut writer = writer(&stream, 0);
+    append(&mut writer, &["a"], None);
+    assert!(left.exists());
+    writer.roll().unwrap();
+    assert!(!left.exists());
+    let left = bench.path().join(".manifest.json.77.0.tmp");
+    std::fs::write(&left, "x").unwrap();
+    bench.open().settle().unwrap();
+    assert!(!left.exists());
+}
+
 #[test]
 fn a_writer_that_is_kept_out_waits_and_then_recovers() {
     let bench = Bench::new();

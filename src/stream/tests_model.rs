@@ -227,7 +227,7 @@ impl World {
         let mut hand = self.hands[which].take()?;
         let done = if leave { hand.producer.finish() } else { hand.producer.sync_now() };
         self.outcome(done)?;
-        for ack in hand.producer.take_acks() {
+        for ack in std::iter::from_fn(|| hand.producer.take_acks()).flatten().collect::<Vec<_>>() {
             let number = hand.put[ack.number as usize - 1];
             let got = Got { index: ack.index, number, arrival_us: ack.arrival_us };
             let there = self.audit.shards.get(&ack.shard.0).is_some_and(|all| all.contains(&got));

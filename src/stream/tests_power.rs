@@ -1,6 +1,6 @@
 //! Consumers and power losses, on a simulated machine: a checkpoint may lie beyond what is left of a shard.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::*;
@@ -46,6 +46,7 @@ pub(super) fn stream_with(machine: &Machine, shards: u32) -> Stream {
         tags: new.tags,
         next_shard: shards.len() as u32,
         shards,
+        expired: BTreeMap::new(),
         pending: None,
     };
     let stream = Stream { system, path: PathBuf::from("/s"), manifest };
@@ -168,7 +169,7 @@ impl Story {
             }
             self.begins = Some(self.written);
         }
-        let consumer = Consumer::open_or_create(&stream, "c", Start::Latest).unwrap();
+        let consumer = Consumer::open_or_create(&stream, "c", Start::Latest, None).unwrap();
         let mut reader = reader_of(&stream, &consumer);
         let mut pending = Pending::default();
         for _ in 0..random.below(25) {
@@ -322,12 +323,12 @@ fn a_consumer_whose_maker_was_killed_survives_a_power_loss() {
             let machine = Machine::new();
             let stream = stream_on(&machine);
             machine.fail(Faults { stop_at: Some(machine.operations().0 + stop), ..Faults::default() });
-            let _ = Consumer::open_or_create(&stream, "c", Start::Latest);
+            let _ = Consumer::open_or_create(&stream, "c", Start::Latest, None);
             if !machine.resume() {
                 assert!(stop > 6, "a consumer is made in more operations than {stop}");
                 return;
             }
-            let consumer = Consumer::open_or_create(&stream, "c", Start::Latest).unwrap();
+            let consumer = Consumer::open_or_create(&stream, "c", Start::Latest, None).unwrap();
             let to = Checkpoint::Index { index: 5 };
             let advance = |state: &mut ConsumerState| {
                 state.shards.get_mut(&SHARD.0).unwrap().advance(to, 5, 0, 0);

@@ -101,7 +101,7 @@ impl Follower {
 
 impl Eater {
     pub(super) fn new(stream: Stream) -> Result<(Self, ConsumerState), Error> {
-        let consumer = Consumer::open_or_create(&stream, "c", Start::TrimHorizon)?;
+        let consumer = Consumer::open_or_create(&stream, "c", Start::TrimHorizon, None)?;
         let state = consumer.state()?;
         let reader = StreamReader::empty(stream, Until::Never, Order::Turns);
         let mut eater = Self { consumer, reader, pending: BTreeMap::new() };

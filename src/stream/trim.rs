@@ -1,15 +1,16 @@
 //! Retention: what has expired goes, segment by segment and, where a whole closed shard has expired, shard by shard.
 //!
 //! A writer that has rolled calls [`Stream::expire`]; `kshard trim` calls [`Stream::trim`], which reaches what no
-//! writer comes by: the active segment of a shard that nobody writes to, and closed shards.
+//! writer comes by: the active segment of a shard that nobody writes to, and closed shards. Only where a closed shard is
+//! the oldest beyond the cap in bytes a writer takes it away too, or newer records would go in its place.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Stream;
 use super::error::{Error, InShard};
 use super::manifest::ShardInfo;
 use super::stats::{Extent, extents};
+use super::{LOCKS_NAME, MANIFEST_SLOT, Stream};
 use crate::log::{self, LogDir, Reader, Writer};
 use crate::record::ShardId;
 use crate::sys::Locks;
@@ -44,11 +45,30 @@ struct Candidate {
     segment: usize,
 }
 
+/// What goes by a cap in bytes.
+struct Beyond {
+    /// The segments of each shard.
+    shards: Vec<(LogDir, Vec<Extent>)>,
+    /// How many of the first of them go, for each.
+    keep_from: Vec<usize>,
+}
+
+impl Beyond {
+    /// Whether whole shards go.
+    fn takes_shards(&self) -> bool {
+        let counts = self.shards.iter().map(|(_, extents)| extents.len());
+        counts.zip(&self.keep_from).any(|(count, &from)| from > 0 && from == count)
+    }
+}
+
+/// Of so many expired shards, the latest, it is known where they ended.
+const EXPIRED_MAX: usize = 4096;
+
 impl Stream {
     /// Removes the segments of a shard (of all shards, where none is given) whose records have all expired, and the
     /// oldest segments of the whole stream beyond its cap in bytes. Never the one that is written.
     ///
-    /// It takes no lock and may be done by any number of processes at once. It costs one look at the header of each
+    /// It waits for no lock and may be done by any number of processes at once. It costs one look at the header of each
     /// segment of the shard; with a cap, of each segment of the stream.
     ///
     /// It goes by what the manifest says now: a producer may have opened it before somebody made the retention longer.
@@ -58,7 +78,7 @@ impl Stream {
         newest.expire_known(shard)
     }
 
-    fn expire_known(&self, shard: Option<ShardId>) -> Result<Freed, Error> {
+    fn expire_known(&mut self, shard: Option<ShardId>) -> Result<Freed, Error> {
         let mut freed = Freed::default();
         if let Some(horizon_us) = self.manifest.horizon_us(self.system.clock.now_us()) {
             for info in &self.manifest.shards {
@@ -69,14 +89,47 @@ impl Stream {
             }
         }
         if let Some(bytes_max) = self.manifest.retain_bytes {
-            self.expire_beyond(bytes_max, false, &mut freed)?;
+            // The lock ends with `locks`.
+            let locks =
+                if self.beyond(bytes_max, true)?.takes_shards() { self.try_lock_for_change()? } else { None };
+            self.expire_beyond(bytes_max, locks.is_some(), &mut freed)?;
         }
         Ok(freed)
     }
 
-    /// Removes the oldest segments beyond a cap, and names the closed shards that are to go as a whole, where such are
-    /// asked for.
-    fn expire_beyond(&self, bytes_max: u64, closed: bool, freed: &mut Freed) -> Result<Vec<ShardId>, Error> {
+    /// Takes the stream's lock, if it is free and nothing is pending, and looks at the manifest again.
+    fn try_lock_for_change(&mut self) -> Result<Option<Arc<dyn Locks>>, Error> {
+        let locks = self.locks()?;
+        let path = self.path.join(LOCKS_NAME);
+        let taken = locks.try_lock(MANIFEST_SLOT, true);
+        if !taken.map_err(|source| Error::Io { doing: "lock", path, source })? {
+            return Ok(None);
+        }
+        self.reload()?;
+        Ok(self.manifest.pending.is_none().then_some(locks))
+    }
+
+    /// Removes the oldest segments beyond a cap; with the lock (`closed`) closed shards as a whole too.
+    fn expire_beyond(&mut self, bytes_max: u64, closed: bool, freed: &mut Freed) -> Result<(), Error> {
+        let Beyond { shards, keep_from } = self.beyond(bytes_max, closed)?;
+        let mut gone = Vec::new();
+        for ((log, extents), from) in shards.iter().zip(keep_from) {
+            let id = ShardId(log.id.shard);
+            if from > 0 && from == extents.len() {
+                gone.push(id);
+            } else {
+                freed.add(remove_before(log, extents, from).in_shard(id)?);
+            }
+        }
+        if !gone.is_empty() {
+            self.forget_shards(|shard| gone.contains(&shard.id()))?;
+            self.remove_forgotten(freed)?;
+        }
+        Ok(())
+    }
+
+    /// What goes by a cap in bytes, the last segments of closed shards among it where that is asked for.
+    fn beyond(&self, bytes_max: u64, closed: bool) -> Result<Beyond, Error> {
         let mut shards: Vec<(LogDir, Vec<Extent>)> = Vec::new();
         for info in &self.manifest.shards {
             let log = self.log_dir(info);
@@ -106,16 +159,7 @@ impl Stream {
             total -= shards[candidate.shard].1[candidate.segment].bytes;
             keep_from[candidate.shard] = candidate.segment + 1;
         }
-        let mut gone = Vec::new();
-        for ((log, extents), from) in shards.iter().zip(keep_from) {
-            let id = ShardId(log.id.shard);
-            if from > 0 && from == extents.len() {
-                gone.push(id);
-            } else {
-                freed.add(remove_before(log, extents, from).in_shard(id)?);
-            }
-        }
-        Ok(gone)
+        Ok(Beyond { shards, keep_from })
     }
 
     /// Removes all that has expired, as [`Stream::expire`] does and more: active segments are closed if all in them has
@@ -130,8 +174,7 @@ impl Stream {
             self.trim_expired(locks, horizon_us, &mut freed)?;
         }
         if let Some(bytes_max) = self.manifest.retain_bytes {
-            let gone = self.expire_beyond(bytes_max, true, &mut freed)?;
-            self.forget_shards(|shard| gone.contains(&shard.id()))?;
+            self.expire_beyond(bytes_max, true, &mut freed)?;
         }
         self.remove_forgotten(&mut freed)?;
         Ok(freed)
@@ -159,10 +202,16 @@ impl Stream {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Takes closed shards out of the manifest. Their directories are removed by [`Stream::remove_forgotten`].
+    /// Takes closed shards out of the manifest. Their directories are removed by [`Stream::remove_forgotten`]. Where they
+    /// ended is kept a while: a consumer that comes later is told what it missed, if anything.
     fn forget_shards(&mut self, which: impl Fn(&ShardInfo) -> bool) -> Result<(), Error> {
         let mut next = self.manifest.clone();
-        next.shards.retain(|shard| shard.is_open() || !which(shard));
+        for gone in next.shards.extract_if(.., |shard| !shard.is_open() && which(shard)) {
+            next.expired.extend(gone.closed.map(|closed| (gone.shard, closed.next_index)));
+        }
+        while next.expired.len() > EXPIRED_MAX {
+            next.expired.pop_first();
+        }
         self.replace_manifest(next)
     }
 

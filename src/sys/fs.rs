@@ -89,7 +89,11 @@ impl Disk for RealDisk {
     }
 
     fn locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>> {
-        Ok(Arc::new(FileLocks::open(path)?))
+        Ok(Arc::new(FileLocks::open(path, false)?))
+    }
+
+    fn create_locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>> {
+        Ok(Arc::new(FileLocks::open(path, true)?))
     }
 
     fn shared_locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>> {

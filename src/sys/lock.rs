@@ -1,6 +1,7 @@
 //! Locks between processes: open-file-description byte-range locks on one permanent file.
 //!
 //! The file is created once and never renamed or removed, so two processes cannot hold "the same" lock on two inodes.
+//! If somebody removes it all the same, no exclusive lock is given any more on what was the file.
 //! The locks belong to the open file description: they end with it, or with the process, however that ends. They are
 //! not dropped when some other descriptor of the file is closed, as POSIX record locks are, and a whole stream needs
 //! one descriptor however many shards it has.
@@ -29,15 +30,24 @@ pub struct FileLocks {
 }
 
 impl FileLocks {
-    /// Opens the table, creating its file where it is missing and may be created.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    /// Opens the table; with `create` its file is made where it is missing.
+    pub fn open(path: &Path, create: bool) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path)?;
         Ok(Self { file })
     }
 
     /// Opens a table that is there, for shared locks: that takes no permission to write.
     pub fn open_to_share(path: &Path) -> io::Result<Self> {
         Ok(Self { file: File::open(path)? })
+    }
+
+    /// Gives a lock back that nobody else would respect.
+    fn refuse_removed(&self, slot: u64, exclusive: bool) -> io::Result<()> {
+        if !exclusive || rustix::fs::fstat(&self.file)?.st_nlink > 0 {
+            return Ok(());
+        }
+        self.unlock(slot)?;
+        Err(io::Error::new(io::ErrorKind::NotFound, "the file of locks was removed while it was in use"))
     }
 
     fn request(kind: libc::c_int, slot: u64) -> libc::flock {
@@ -61,7 +71,7 @@ impl Locks for FileLocks {
         let request = Self::request(Self::kind(exclusive), slot);
         loop {
             match fcntl(self.file.as_fd(), FcntlArg::F_OFD_SETLKW(&request)) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return self.refuse_removed(slot, exclusive),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -71,7 +81,7 @@ impl Locks for FileLocks {
     fn try_lock(&self, slot: u64, exclusive: bool) -> io::Result<bool> {
         let request = Self::request(Self::kind(exclusive), slot);
         match fcntl(self.file.as_fd(), FcntlArg::F_OFD_SETLK(&request)) {
-            Ok(_) => Ok(true),
+            Ok(_) => self.refuse_removed(slot, exclusive).map(|()| true),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
@@ -107,7 +117,8 @@ mod tests {
     fn owners_exclude_each_other_by_slot_and_upgrade_in_place() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("locks");
-        let (a, b) = (FileLocks::open(&path).unwrap(), FileLocks::open(&path).unwrap());
+        assert_eq!(FileLocks::open(&path, false).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let (a, b) = (FileLocks::open(&path, true).unwrap(), FileLocks::open(&path, false).unwrap());
         a.lock(3, true).unwrap();
         assert!(!b.try_lock(3, false).unwrap());
         assert!(b.try_lock(4, true).unwrap());
@@ -119,5 +130,19 @@ mod tests {
         assert!(a.try_lock(3, true).unwrap());
         drop(a);
         assert!(b.try_lock(3, true).unwrap());
+    }
+
+    /// The file was removed under those who had it open, and made anew by those who came: each lock had two owners.
+    #[test]
+    fn what_was_removed_gives_no_exclusive_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("locks");
+        let a = FileLocks::open(&path, true).unwrap();
+        a.lock(3, false).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let b = FileLocks::open(&path, true).unwrap();
+        b.lock(3, true).unwrap();
+        assert_eq!(a.lock(3, true).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(a.try_lock(4, true).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

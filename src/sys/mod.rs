@@ -13,8 +13,9 @@ pub mod watch;
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The machine that a stream lives on.
 #[derive(Clone)]
@@ -70,13 +71,17 @@ pub trait Disk: Send + Sync {
     /// Whether the name is there.
     fn exists(&self, path: &Path) -> bool;
 
-    /// Opens the lock table kept in `path`, creating the file where it is missing. Every call is an owner of its own.
+    /// Opens the lock table kept in `path`. Every call is an owner of its own. It is an error if the file is missing: a
+    /// table that was made anew beside one that somebody still holds would give each lock two owners.
     fn locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>>;
 
     /// The same for who may only read: the file must be there, and locks are shared.
     fn shared_locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>> {
         self.locks(path)
     }
+
+    /// [`Disk::locks`] for whoever makes what the locks are for: creates the file where it is missing.
+    fn create_locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>>;
 
     /// The name of the network file system that `path` is on, if it is on one (and the user has not allowed it).
     fn network_kind(&self, _path: &Path) -> Option<&'static str> {
@@ -103,17 +108,24 @@ pub trait Disk: Send + Sync {
     /// never a mixture: temporary file, sync, rename, sync of the directory.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let dir = path.parent().ok_or_else(|| io::Error::other("a file has a directory"))?;
+        let temporary = self.prepare(path, bytes)?;
+        self.rename(&temporary, path).and_then(|()| self.sync_dir(dir)).inspect_err(|_| {
+            let _ = self.remove(&temporary);
+        })
+    }
+
+    /// The first half of [`Disk::replace`]: the temporary file, synced, for its caller to rename or to remove.
+    fn prepare(&self, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+        // Threads of one process must not meet in one file either.
+        static PREPARED: AtomicU64 = AtomicU64::new(0);
+        let dir = path.parent().ok_or_else(|| io::Error::other("a file has a directory"))?;
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("file");
-        let temporary = dir.join(format!(".{name}.{}.tmp", std::process::id()));
+        let number = PREPARED.fetch_add(1, Ordering::Relaxed);
+        let temporary = dir.join(format!(".{name}.{}.{number}.tmp", std::process::id()));
         let _ = self.remove(&temporary);
         let file = self.create(&temporary)?;
-        let write = || {
-            file.write_at(&[IoSlice::new(bytes)], 0)?;
-            file.sync_data()?;
-            self.rename(&temporary, path)?;
-            self.sync_dir(dir)
-        };
-        write().inspect_err(|_| {
+        let written = file.write_at(&[IoSlice::new(bytes)], 0).and_then(|()| file.sync_data());
+        written.map(|()| temporary.clone()).inspect_err(|_| {
             let _ = self.remove(&temporary);
         })
     }
@@ -165,7 +177,9 @@ pub const NOTE_BYTES: usize = 48;
 
 /// Shared and exclusive locks on numbers: one table for a whole stream, so that a thousand shards need one open file.
 ///
-/// Locks belong to the value returned by [`Disk::locks`] and end with it, or with the process.
+/// Locks belong to the value returned by [`Disk::locks`] and end with it, or with the process. Where the table's file
+/// has been removed an exclusive lock is not given: it would keep nobody out who comes later. The error is
+/// [`io::ErrorKind::NotFound`] then.
 pub trait Locks: Send + Sync {
     /// Waits for the lock on `slot`. Holding it already, shared or exclusive, changes it to what is asked.
     fn lock(&self, slot: u64, exclusive: bool) -> io::Result<()>;

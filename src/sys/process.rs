@@ -1,6 +1,8 @@
 //! Other processes: which one was meant, and the end of a group of them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::process::{Pid, Resource, Signal, getpid, getrlimit, kill_process_group};
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,26 @@ impl Process {
         self.start != 0 && Self::of(self.pid).start == self.start
     }
 
+    /// The processes that were stopped (`SIGSTOP`, ctrl-Z) with this file open, as far as may be looked.
+    pub fn stopped_with(path: &Path) -> Vec<u32> {
+        let Ok(wanted) = fs::metadata(path) else { return Vec::new() };
+        let same = |link: &Path| {
+            fs::metadata(link).is_ok_and(|it| (it.dev(), it.ino()) == (wanted.dev(), wanted.ino()))
+        };
+        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+        pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .filter(|pid| {
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+                matches!(state, Some('T' | 't'))
+            })
+            .filter(|pid| {
+                let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+                open.into_iter().any(|entry| same(&entry.path()))
+            })
+            .collect()
+    }
+
     /// Kills the group that it leads, if it still runs. Whether that was permitted.
     pub fn kill_group(self) -> bool {
         let Some(pid) = Pid::from_raw(self.pid as i32).filter(|_| self.runs()) else { return false };
@@ -49,6 +71,24 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stopped_process_is_found_by_what_it_has_open() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "kill -STOP $$"])
+            .stdin(file.reopen().unwrap())
+            .spawn()
+            .unwrap();
+        let begun = std::time::Instant::now();
+        let mut found = Process::stopped_with(file.path());
+        while found.is_empty() && begun.elapsed().as_secs() < 50 {
+            found = Process::stopped_with(file.path());
+        }
+        assert_eq!(found, [child.id()]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn this_process_runs_and_its_namesake_of_another_time_does_not() {

@@ -492,3 +492,16 @@ fn a_lost_lock_table() {
     wd.run("kshard").args(["repair", "s"]).ok();
     check(&wd, "s").expect_status(0);
 }
+
+/// Whoever missed the lock table made it anew, beside the one that a running writer had open.
+#[test]
+fn a_missing_lock_table_stops_writers_until_it_is_repaired() {
+    let wd = Workdir::new();
+    wd.sh("kshard create clicks -q; echo a | kput clicks; rm clicks/locks").ok();
+    let refused = wd.sh("echo b | kput clicks").done().expect_status(2);
+    let path = wd.join("clicks");
+    refused.expect_stderr_has(&format!("try: kshard repair {}", path.display()));
+    wd.sh("kget clicks").expect_stdout("a\n");
+    wd.sh("kshard repair clicks | grep -c 'locks: is missing'").expect_stdout("1\n");
+    wd.sh("echo b | kput clicks && kget clicks").expect_stdout("a\nb\n");
+}

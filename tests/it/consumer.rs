@@ -289,6 +289,25 @@ fn a_worker_that_was_stopped_is_taken_over_from_and_cannot_commit() {
     wd.sh("kget clicks --consumer c").expect_stdout("");
 }
 
+/// Somebody was stopped with the consumer's lock in hand: a signal did not end those who waited for it.
+#[test]
+fn a_signal_ends_the_wait_for_the_lock() {
+    use kpipe::sys::Disk as _;
+    let wd = Workdir::new();
+    let source = Source::create(&wd, "clicks", 1);
+    source.put(0, &["a"]);
+    wd.sh("kget clicks --consumer c | cat").expect_stdout("a\n");
+    let held = kpipe::sys::fs::RealDisk.locks(&wd.join("clicks/consumers/c/lock")).unwrap();
+    held.lock(0, true).unwrap();
+    let kget = wd.sh("exec kget clicks -f --consumer c").spawn();
+    let workers = wd.join("clicks/consumers/c/workers");
+    eventually("it joins", || fs::read_dir(&workers).unwrap().count() > 0);
+    kget.signal("TERM");
+    kget.wait().expect_status(143).expect_stdout("");
+    drop(held);
+    wd.sh("kget clicks --consumer c").expect_stdout("");
+}
+
 #[test]
 fn run_twice_at_once_it_reads_once() {
     let wd = Workdir::new();

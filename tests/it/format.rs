@@ -42,7 +42,7 @@ impl Clock for Still {
 /// The example as the code writes it.
 fn written(wd: &Workdir) -> Vec<u8> {
     let system = System { disk: Arc::new(RealDisk), clock: Arc::new(Still) };
-    let locks = RealDisk.locks(&wd.join("locks")).expect("locks");
+    let locks = RealDisk.create_locks(&wd.join("locks")).expect("locks");
     let id = LogId { stream: STREAM, shard: 0 };
     let dir = wd.join("shardId-000000000000");
     let log = LogDir { system, dir: dir.clone(), id, shard_created_s: (NOW_US / 1_000_000) as u64 };

@@ -301,6 +301,12 @@ impl Executing<'_> {
 
     /// Gives the next batch of a shard to the command.
     fn hand_over(&mut self, shard: ShardId) -> anyhow::Result<()> {
+        // What it does cannot be undone by a power loss here.
+        self.member.reader.make_durable(shard)?;
+        if self.member.worker.was_silent() {
+            // It was stopped, here or before: another may have these records by now.
+            self.look()?;
+        }
         let size = self.size();
         let Some(queue) = self.queues.get(&shard) else { return Ok(()) };
         let count = queue.batch(size);
@@ -318,8 +324,6 @@ impl Executing<'_> {
             ("KPIPE_CONSUMER", self.member.worker.consumer().name().to_owned()),
             ("KPIPE_ATTEMPT", attempt.to_string()),
         ];
-        // What it does cannot be undone by a power loss here.
-        self.member.reader.make_durable(shard)?;
         let body = &queue.bytes[..(last.end - queue.gone) as usize];
         let len = body.len() as u64;
         let input = [&self.head[..], body];
@@ -361,7 +365,7 @@ impl Executing<'_> {
         );
         self.meter.aside(|| report::say("kget", &text, None));
         let at_us = self.member.reader.stream().system().clock.now_us();
-        self.member.worker.note_failure(shard, Failure { status, attempts: attempt, at_us })?;
+        self.member.worker.note_failure(shard, &Failure { status, attempts: attempt, at_us })?;
         Ok(())
     }
 

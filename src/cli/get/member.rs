@@ -1,6 +1,8 @@
 //! Reading for a consumer: the shards that this process holds, as they come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::args::GetArgs;
@@ -8,10 +10,11 @@ use super::follow::Waiter;
 use super::trouble::Trouble;
 use super::until;
 use crate::cli::meter::Meter;
+use crate::cli::report;
 use crate::cli::signal::Shutdown;
 use crate::cli::value::Position;
 use crate::record::ShardId;
-use crate::stream::{Consumer, Error, Order, Stream, StreamReader, Until, Worker};
+use crate::stream::{Consumer, Error, Order, Patience, Stream, StreamReader, Until, Worker};
 
 /// So often the leases are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -30,6 +33,19 @@ pub(super) struct Member {
     /// Shards to be handed back.
     leaving: BTreeSet<ShardId>,
     shutdown: &'static Shutdown,
+}
+
+/// Whoever waits for the consumer's lock says so, and ends when a signal asks for it.
+pub(super) struct Waiting(pub(super) &'static Shutdown);
+
+impl Patience for Waiting {
+    fn check(&self) -> io::Result<()> {
+        self.0.check().map_err(Into::into)
+    }
+
+    fn tell(&self, text: &str) {
+        report::say("kget", text, None);
+    }
 }
 
 /// What a look at the leases changed.
@@ -53,7 +69,8 @@ impl Member {
         let until = until(args.range.until, now_us)?;
         StreamReader::check_until(&stream, until)?;
         let from = args.range.from.unwrap_or(if follow { Position::Latest } else { Position::TrimHorizon });
-        let consumer = Consumer::open_or_create(&stream, name, from.start(now_us))?;
+        let consumer =
+            Consumer::open_or_create(&stream, name, from.start(now_us), Some(Arc::new(Waiting(shutdown))))?;
         let waiter = follow.then(|| {
             let mut waiter = Waiter::new(&stream);
             waiter.also(consumer.dir());
@@ -91,8 +108,11 @@ impl Member {
         for &shard in &found.lost {
             self.drop_shard(shard);
         }
-        for &shard in &found.missed {
-            trouble.missed_shard(shard, meter);
+        for &(shard, missed) in &found.missed {
+            match missed {
+                Some(missed) => trouble.missed(shard, missed, meter),
+                None => trouble.missed_shard(shard, meter),
+            }
         }
         if !found.taken.is_empty() {
             self.reader.reload()?;

@@ -14,6 +14,7 @@ mod plain;
 mod trouble;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
@@ -40,7 +41,7 @@ pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
     let ConsumerArgs { name, exec, commit, .. } = &args.consumer;
     let done = match (name, exec, commit) {
         (None, ..) => plain::run(&args, stream, shutdown),
-        (Some(name), _, Some(bookmark)) => commit_bookmark(&stream, name, bookmark),
+        (Some(name), _, Some(bookmark)) => commit_bookmark(&stream, name, bookmark, shutdown),
         (Some(name), Some(command), None) => exec::run(&args, name, command, stream, shutdown),
         (Some(name), None, None) => consume::run(&args, name, stream, shutdown),
     };
@@ -55,7 +56,12 @@ pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
 }
 
 /// Commits what was handed out for a bookmark.
-fn commit_bookmark(stream: &Stream, name: &str, file: &Path) -> anyhow::Result<Outcome> {
+fn commit_bookmark(
+    stream: &Stream,
+    name: &str,
+    file: &Path,
+    shutdown: &'static signal::Shutdown,
+) -> anyhow::Result<Outcome> {
     let anew = || {
         let (stream, file) = (quote(&stream.path().to_string_lossy()), quote(&file.to_string_lossy()));
         format!("kget {stream} --consumer {name} --bookmark {file}")
@@ -64,6 +70,7 @@ fn commit_bookmark(stream: &Stream, name: &str, file: &Path) -> anyhow::Result<O
     let consumers = || format!("kshard consumers {}", quote(&stream.path().to_string_lossy()));
     Consumer::open(stream, name)
         .with_hint(consumers)?
+        .patient(Arc::new(member::Waiting(shutdown)))
         .commit(&bookmark)
         .with_context(|| format!("bookmark {}", file.display()))?;
     Ok(Outcome::Done)

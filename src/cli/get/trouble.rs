@@ -83,7 +83,8 @@ impl Trouble {
         meter.aside(|| report::say("kget", &text, hint));
     }
 
-    /// A shard that expired as a whole with records in it that a consumer had not read.
+    /// A shard that expired as a whole before a consumer had come to its end, so long ago that nobody knows where that
+    /// was.
     pub(super) fn missed_shard(&mut self, shard: ShardId, meter: &Meter) {
         self.met = true;
         let text = format!(

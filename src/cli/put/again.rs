@@ -127,7 +127,7 @@ impl Run {
         self.end_pending()?;
         // From there to the end mark some is stored and some is not. It is small, and it is read whole before any of
         // it is stored, because only then is it known to be the same.
-        let mut window = Vec::new();
+        let mut window = Vec::with_capacity(end.offset.saturating_sub(place.offset) as usize);
         let mut ahead = place.copy();
         while ahead.offset < end.offset {
             self.read_more(source, &ahead, end.offset, name)?;

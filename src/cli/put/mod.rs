@@ -278,6 +278,8 @@ impl Args {
                 if self.follow { "followed file" } else { "named producer" }
             ),
             Sync::End if self.producer.is_some() || self.follow => Ok(producer::GROUP_DEFAULT),
+            // What waits to be acknowledged is kept in memory.
+            Sync::End if self.ack => Ok(producer::GROUP_DEFAULT),
             sync => Ok(sync),
         }
     }

@@ -64,7 +64,11 @@ pub const PAGE: Page = Page {
                         "Each record is synced by itself before the next is taken. Many kputs into one \
                                       shard share their syncs.",
                     ),
-                    ("--sync end", "One sync, at the end. Acknowledgements wait for it."),
+                    (
+                        "--sync end",
+                        "One sync, at the end. With --ack, --producer or -f it is done on the way as by default: what \
+                         they keep until then would grow with the input.",
+                    ),
                     (
                         "--sync none",
                         "No sync. After a power loss anything from here may be missing; after a crash of \

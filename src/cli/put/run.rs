@@ -271,19 +271,22 @@ impl Run {
         if !self.args.ack {
             return Ok(());
         }
-        let acks: Vec<_> = self.producer.take_acks().collect();
         let mut lines = String::new();
-        for ack in &acks {
-            if let Some(sequence) = self.producer.sequence(ack) {
-                use std::fmt::Write as _;
-                let _ = writeln!(
-                    lines,
-                    "{{\"number\":{},\"shardId\":\"{}\",\"sequenceNumber\":\"{sequence}\"}}",
-                    ack.number, ack.shard
-                );
+        while let Some(acks) = self.producer.take_acks() {
+            lines.clear();
+            for ack in &acks {
+                if let Some(sequence) = self.producer.sequence(ack) {
+                    use std::fmt::Write as _;
+                    let _ = writeln!(
+                        lines,
+                        "{{\"number\":{},\"shardId\":\"{}\",\"sequenceNumber\":\"{sequence}\"}}",
+                        ack.number, ack.shard
+                    );
+                }
             }
+            self.print(lines.as_bytes())?;
         }
-        self.print(lines.as_bytes())
+        Ok(())
     }
 
     /// Passes input through, where that was asked for.

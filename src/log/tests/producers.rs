@@ -2,6 +2,7 @@
 
 use super::super::{Claim, expire, segments};
 use super::*;
+use crate::log::ProducerState;
 use crate::sys::sim::Faults;
 
 fn produce(writer: &mut Writer, who: &Provenance, numbers: std::ops::Range<u64>) -> Result<Appended, Error> {
@@ -127,4 +128,49 @@ fn a_child_begins_with_its_parents_producers() {
     let mut child = open(&machine, ONE).unwrap();
     assert_eq!(place(&mut child, "p"), Some((3, 5)));
     assert!(matches!(produce(&mut child, &provenance("p", 2, 9), 0..1), Err(Error::Fenced { .. })));
+}
+
+/// The parents of a merged shard stood differently, and a batch of a later run comes behind one and not the other. What
+/// each part knows is the same whether it is followed, read again, or carried through rolls and crashes.
+#[test]
+fn a_batch_leaves_what_another_parent_had_more() {
+    let machine = Machine::new();
+    let halves = HashRange::split_evenly(2);
+    let state = |range, ordinal| ProducerState { range, last: provenance("p", 1, ordinal), arrival_us: 0 };
+    create_log(&log_on(&machine), 0, &[state(halves[0], 0), state(halves[1], 40)]).unwrap();
+    let mut watcher = open(&machine, TINY).unwrap();
+    let mut writer = open(&machine, TINY).unwrap();
+    let places = |writer: &mut Writer| {
+        let mut places: Vec<_> = writer
+            .producers()
+            .unwrap()
+            .iter()
+            .map(|state| (state.range.start, state.last.epoch, state.last.ordinal))
+            .collect();
+        places.sort_unstable();
+        places
+    };
+    assert_eq!(places(&mut watcher).len(), 2);
+    let Claim::Taken(before) = writer.claim("p", 2).unwrap() else { panic!("nobody else claims") };
+    assert_eq!(before.len(), 2);
+    for round in 0..6 {
+        let ordinal = 3 + round;
+        produce(&mut writer, &provenance("p", 2, ordinal), ordinal..ordinal + 1).unwrap();
+        sync(&mut writer).unwrap();
+        let expected = [(halves[0].start, 2, ordinal), (halves[1].start, 2, 40)];
+        assert_eq!(places(&mut writer), expected);
+        assert_eq!(places(&mut watcher), expected);
+        match round % 3 {
+            0 => writer.roll().unwrap(),
+            1 => drop(std::mem::replace(&mut writer, open(&machine, TINY).unwrap())),
+            _ => {
+                machine.crash(round);
+                writer = open(&machine, TINY).unwrap();
+                watcher = open(&machine, TINY).unwrap();
+            }
+        }
+        assert_eq!(places(&mut open(&machine, TINY).unwrap()), expected);
+    }
+    produce(&mut writer, &provenance("p", 2, 41), 41..42).unwrap();
+    assert_eq!(places(&mut writer), [(halves[0].start, 2, 41)], "one again");
 }

@@ -29,15 +29,25 @@ pub(super) struct Acks {
     due: usize,
 }
 
+/// There may be some hundred thousand of them, so they are small: which record it is follows from the place.
 #[derive(Debug, Clone, Copy)]
 enum Entry {
     Waiting,
-    Stored(Ack),
+    Stored {
+        shard: ShardId,
+        index: u64,
+        arrival_us: i64,
+    },
     /// An earlier run stored it: nothing is told.
     Skipped,
 }
 
 impl Acks {
+    /// How many no sync covers yet.
+    pub(super) fn uncovered(&self) -> usize {
+        self.entries.len() - self.covered
+    }
+
     /// One more record has been taken; its place, counted from 0.
     pub(super) fn expect(&mut self) -> u64 {
         self.entries.push_back(Entry::Waiting);
@@ -46,9 +56,8 @@ impl Acks {
 
     /// The record at `place` (counted from 0) has been written.
     pub(super) fn assign(&mut self, place: u64, shard: ShardId, index: u64, arrival_us: i64) {
-        let ack = Ack { number: place + 1, shard, index, arrival_us };
         if let Some(entry) = self.entries.get_mut((place - self.base) as usize) {
-            *entry = Entry::Stored(ack);
+            *entry = Entry::Stored { shard, index, arrival_us };
         }
     }
 
@@ -70,22 +79,26 @@ impl Acks {
         self.due = self.covered;
     }
 
-    /// Takes what is due, or, where nobody waits for the disk, all that has been written.
-    pub(super) fn take(&mut self, durable: bool) -> Vec<Ack> {
+    /// Takes what is due, or, where nobody waits for the disk, what has been written: of `most` records at a time. None
+    /// of them may be told of, if an earlier run stored them; `None` is the end.
+    pub(super) fn take(&mut self, durable: bool, most: usize) -> Option<Vec<Ack>> {
         if !durable {
             self.begin();
             self.end();
         }
-        let taken = std::mem::take(&mut self.due);
+        let taken = self.due.min(most);
+        if taken == 0 {
+            return None;
+        }
+        self.due -= taken;
         self.covered = self.covered.saturating_sub(taken);
+        let first = self.base + 1;
         self.base += taken as u64;
-        self.entries
-            .drain(..taken)
-            .filter_map(|entry| match entry {
-                Entry::Stored(ack) => Some(ack),
-                Entry::Waiting | Entry::Skipped => None,
-            })
-            .collect()
+        let acks = (first..).zip(self.entries.drain(..taken)).filter_map(|(number, entry)| match entry {
+            Entry::Stored { shard, index, arrival_us } => Some(Ack { number, shard, index, arrival_us }),
+            Entry::Waiting | Entry::Skipped => None,
+        });
+        Some(acks.collect())
     }
 }
 
@@ -104,16 +117,23 @@ mod tests {
         acks.begin();
         acks.assign(1, ShardId(2), 4, 5);
         acks.end();
-        let told: Vec<_> = acks.take(true).iter().map(|ack| ack.number).collect();
+        let told: Vec<_> = acks.take(true, 9).unwrap().iter().map(|ack| ack.number).collect();
         assert_eq!(
             told,
             [1],
             "the second was not written when the sync began, and the third stands behind it"
         );
-        assert!(acks.take(true).is_empty());
+        assert!(acks.take(true, 9).is_none());
         acks.begin();
         acks.end();
-        let told: Vec<_> = acks.take(true).iter().map(|ack| (ack.number, ack.shard.0, ack.index)).collect();
-        assert_eq!(told, [(2, 2, 4), (3, 1, 11)]);
+        let told = |ack: &Ack| (ack.number, ack.shard.0, ack.index);
+        assert_eq!(acks.take(true, 1).unwrap().iter().map(told).collect::<Vec<_>>(), [(2, 2, 4)]);
+        assert_eq!(acks.take(true, 1).unwrap().iter().map(told).collect::<Vec<_>>(), [(3, 1, 11)]);
+        assert!(acks.take(true, 1).is_none());
+    }
+
+    #[test]
+    fn an_entry_is_small() {
+        assert!(std::mem::size_of::<Entry>() <= 24);
     }
 }

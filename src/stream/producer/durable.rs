@@ -6,6 +6,12 @@ use super::{Ack, Producer, Sync};
 use crate::log::{self, SyncTicket};
 use crate::record::{SequenceNumber, ShardId};
 
+/// At most so many records wait to be acknowledged before what was written is synced.
+const ACKS_MAX: usize = if cfg!(test) { 100 } else { 100_000 };
+
+/// So many acknowledgements are taken at a time.
+const ACKS_AT_ONCE: usize = 4096;
+
 impl Producer {
     /// When the caller shall come again ([`Producer::tick`]) if no input comes, on the clock of
     /// [`boot_us`](crate::sys::Clock::boot_us).
@@ -39,7 +45,9 @@ impl Producer {
 
     pub(super) fn sync_if_due(&mut self) -> Result<(), Error> {
         let Sync::Group { bytes, .. } = self.sync else { return Ok(()) };
-        if self.unsynced_bytes < bytes {
+        // Short records: what is kept of each until it is acknowledged comes to more than they do.
+        let crowded = self.acks.as_ref().is_some_and(|acks| acks.uncovered() >= ACKS_MAX);
+        if self.unsynced_bytes < bytes && !crowded {
             return Ok(());
         }
         // Acknowledgements and marks are only of what is in the sync whole.
@@ -114,10 +122,10 @@ impl Producer {
         self.collect(true)
     }
 
-    /// The acknowledgements that have become due, in the order of the records.
-    pub fn take_acks(&mut self) -> impl Iterator<Item = Ack> {
+    /// Some of the acknowledgements that have become due, in the order of the records; `None` once all were taken.
+    pub fn take_acks(&mut self) -> Option<Vec<Ack>> {
         let durable = self.sync != Sync::None;
-        self.acks.as_mut().map(|acks| acks.take(durable)).into_iter().flatten()
+        self.acks.as_mut()?.take(durable, ACKS_AT_ONCE)
     }
 
     /// The sequence number of an acknowledgement.
@@ -171,5 +179,48 @@ impl Producer {
         self.sync_now()?;
         super::resume::note_end(self, end)?;
         self.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{NewStream, Stream};
+    use super::*;
+    use crate::log::Fresh;
+    use crate::sys::System;
+
+    const SELDOM: Sync = Sync::Group { bytes: 1 << 30, interval_us: 3_600_000_000 };
+
+    fn producer(dir: &tempfile::TempDir) -> Producer {
+        let stream = Stream::create(&System::real(), &dir.path().join("s"), &NewStream::default()).unwrap();
+        Producer::open(stream, SELDOM, true).unwrap()
+    }
+
+    /// Three million short lines came to hundreds of megabytes of acknowledgements before the first sync was due.
+    #[test]
+    fn not_many_records_wait_to_be_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut producer = producer(&dir);
+        let mut told = Vec::new();
+        for number in 1..=1000 {
+            producer.put_one(Fresh { payload: b"x", ..Fresh::default() }, None).unwrap();
+            while let Some(acks) = producer.take_acks() {
+                told.extend(acks.iter().map(|ack| ack.number));
+            }
+            assert!(number - told.len() <= 2 * ACKS_MAX, "{number}: {}", told.len());
+        }
+        producer.finish().unwrap();
+        told.extend(producer.take_acks().unwrap().iter().map(|ack| ack.number));
+        assert_eq!(told, (1..=1000).collect::<Vec<_>>());
+    }
+
+    /// What a named producer had not synced its next run read into memory, however much that was.
+    #[test]
+    fn a_named_producer_has_little_that_is_not_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut producer = producer(&dir);
+        producer.claim("p").unwrap();
+        let Sync::Group { bytes, .. } = producer.sync else { panic!() };
+        assert_eq!(bytes, super::super::GROUP_BYTES);
     }
 }

@@ -50,7 +50,8 @@ pub enum Sync {
 
 /// Eight megabytes take this kind of disk a few milliseconds, so that most of the time is spent writing and not in
 /// waiting for the flush; 50 ms is what a person does not notice.
-pub const GROUP_DEFAULT: Sync = Sync::Group { bytes: 8 << 20, interval_us: 50_000 };
+pub const GROUP_DEFAULT: Sync = Sync::Group { bytes: GROUP_BYTES, interval_us: 50_000 };
+const GROUP_BYTES: u64 = 8 << 20;
 
 /// Writes records to a stream.
 pub struct Producer {
@@ -131,7 +132,12 @@ impl Producer {
     }
 
     /// Takes over a producer's name: earlier runs are fenced, and what they stored is told.
+    ///
+    /// What is not known to be durable a later run holds in memory, so there is never more of it than the default syncs.
     pub fn claim(&mut self, name: &str) -> Result<Resume, Error> {
+        if let Sync::Group { bytes, .. } = &mut self.sync {
+            *bytes = (*bytes).min(GROUP_BYTES);
+        }
         let resume = resume::claim(self, name)?;
         self.ordinal = resume.begin.0;
         Ok(resume)

@@ -301,7 +301,68 @@ pub fn stored(stream: &Stream) -> Result<BTreeMap<String, Stored>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::{NewStream, Order, Polled, Start, Stream, StreamReader, Until};
+    use super::super::{GROUP_DEFAULT, Producer};
     use super::*;
+    use crate::log::Fresh;
+    use crate::record::ShardId;
+    use crate::sys::System;
+
+    const RECORDS: u64 = 40;
+
+    /// The source: its first half goes to the lower half of the hash keys, the rest to the upper.
+    fn source(numbers: std::ops::Range<u64>) -> impl Iterator<Item = Result<(u64, Fresh<'static>), Error>> {
+        numbers.map(|number| {
+            let hash = if number < RECORDS / 2 { HashKey(number.into()) } else { HashKey(u128::MAX) };
+            Ok((number, Fresh { payload: b"x", explicit_hash: Some(hash), ..Fresh::default() }))
+        })
+    }
+
+    fn begin(stream: &Stream) -> Producer {
+        let mut producer = Producer::open(stream.clone(), GROUP_DEFAULT, false).unwrap();
+        producer.claim("p").unwrap();
+        producer
+    }
+
+    fn count(stream: &Stream) -> usize {
+        let mut reader =
+            StreamReader::open(stream.clone(), Start::TrimHorizon, Until::Never, Order::Shard, None).unwrap();
+        let mut records = 0;
+        loop {
+            match reader.poll(&mut |delivery| delivery.take - delivery.skip).unwrap() {
+                Polled::Frame(_, count) => records += count,
+                Polled::Tail | Polled::End => return records,
+                _ => {}
+            }
+        }
+    }
+
+    /// The shards of a killed run were merged, one far ahead of the other, and the next run was killed when it had
+    /// stored a little of what the other lacked. The run after that took this little for all that was stored in the
+    /// merged shard, and stored what lay beyond it once more.
+    #[test]
+    fn what_one_parent_had_more_is_not_stored_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = NewStream { shards: 2, ..NewStream::default() };
+        let mut stream = Stream::create(&System::real(), &dir.path().join("s"), &new).unwrap();
+        let mut first = begin(&stream);
+        first.put_from(source(0..RECORDS), RECORDS).unwrap();
+        first.write_slot(1).unwrap();
+        drop(first);
+        assert_eq!(count(&stream), 20);
+        stream.merge(ShardId(0), ShardId(1)).unwrap();
+        let mut second = begin(&stream);
+        second.batch_bytes = 1;
+        second.put_from(source(0..5), RECORDS).unwrap();
+        drop(second);
+        stream.reload().unwrap();
+        assert_eq!(count(&stream), 25);
+        let mut third = begin(&stream);
+        third.put_from(source(0..RECORDS), RECORDS).unwrap();
+        third.finish().unwrap();
+        assert_eq!(third.written().skipped, 25);
+        assert_eq!(count(&stream), RECORDS as usize);
+    }
 
     #[test]
     fn positions_survive() {

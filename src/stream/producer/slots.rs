@@ -127,7 +127,10 @@ impl Producer {
     pub(super) fn note_written(&mut self, records: u64, bytes: u64, frame_bytes: u64) {
         self.written.records += records;
         self.written.bytes += bytes;
-        self.unsynced_bytes += frame_bytes;
+        // A later run of a named producer reads again what may be stored in part, uncompressed.
+        let unsynced_bytes =
+            if self.named.is_some() { frame_bytes.max(bytes + records) } else { frame_bytes };
+        self.unsynced_bytes += unsynced_bytes;
         if self.oldest_unsynced_us.is_none() {
             self.oldest_unsynced_us = Some(self.stream.system().clock.boot_us());
         }

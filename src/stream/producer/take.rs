@@ -287,7 +287,8 @@ impl Producer {
             self.write_slot(i)?;
             return self.sync_if_due();
         }
-        Ok(())
+        // They may all still be gathered.
+        if self.acks.is_some() { self.sync_if_due() } else { Ok(()) }
     }
 
     #[inline]

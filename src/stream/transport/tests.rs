@@ -143,7 +143,7 @@ fn nobody_reads_a_copy_yet() {
     for way in 0..2 {
         let dir = tempfile::tempdir().unwrap();
         let stream = create(dir.path(), 1);
-        let consumer = Consumer::open_or_create(&stream, "c", Start::TrimHorizon).unwrap();
+        let consumer = Consumer::open_or_create(&stream, "c", Start::TrimHorizon, None).unwrap();
         let token = Uuid::new_v4();
         let reading = |state: &mut ConsumerState| {
             let since_us = state.created_us;
