@@ -369,6 +369,14 @@ impl Stream {
         self.system.disk.replace(&path, &bytes).map_err(|source| Error::Io { doing: "write", path, source })
     }
 
+    /// Makes durable that there are the shards which the manifest names. Whoever put it in its place may have been killed
+    /// before that: what is acknowledged from a shard which a power loss takes out of the manifest again would be seen by
+    /// nobody until a program that writes finishes the split or merge.
+    fn make_manifest_durable(&self) -> Result<(), Error> {
+        let io = |source| Error::Io { doing: "sync", path: self.path.clone(), source };
+        self.system.disk.sync_dir(&self.path).map_err(io)
+    }
+
     /// The sequence number of a record.
     pub fn sequence(&self, shard: &ShardInfo, index: u64, arrival_us: i64) -> SequenceNumber {
         sequence(shard.id(), shard.created_s(), index, arrival_us)

@@ -341,3 +341,50 @@ fn a_consumer_whose_maker_was_killed_survives_a_power_loss() {
         }
     }
 }
+
+/// Whoever split a shard was killed between giving the new manifest its name and making that durable; another process
+/// wrote into the children, and acknowledged. A power loss took the name, and with it the children from all readers.
+#[test]
+fn what_is_acknowledged_in_a_child_is_seen_after_a_power_loss() {
+    for stop in 1.. {
+        let mut was_stopped = false;
+        for seed in 0..8 {
+            let machine = Machine::new();
+            let mut stream = stream_on(&machine);
+            let before = machine.operations().0;
+            machine.fail(Faults { stop_at: Some(before + stop), ..Faults::default() });
+            let _ = stream.split(SHARD, None);
+            was_stopped = machine.resume();
+            let system = machine.system();
+            let opened = Stream::open(&system, &stream.path).unwrap();
+            let mut producer = producer::Producer::open(opened, producer::GROUP_DEFAULT, false).unwrap();
+            for number in 0..9u64 {
+                let payload = format!("{number:08}");
+                let fresh =
+                    Fresh { payload: payload.as_bytes(), key: Some(payload.as_bytes()), ..Fresh::default() };
+                producer.put_one(fresh, None).unwrap();
+            }
+            producer.sync_now().unwrap();
+            drop(producer);
+            machine.crash(seed);
+            // A reader finishes nothing.
+            let stream = Stream::open(&machine.system(), &stream.path).unwrap();
+            let mut reader =
+                StreamReader::open(stream, Start::TrimHorizon, Until::Never, Order::Shard, None).unwrap();
+            let mut seen = 0;
+            loop {
+                match reader.poll(&mut |delivery: &Delivery<'_>| delivery.take - delivery.skip).unwrap() {
+                    Polled::Frame(_, count) => seen += count,
+                    Polled::ShardEnd(_) => {}
+                    Polled::Tail | Polled::End => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(seen, 9, "the split was stopped at its operation {stop}, power loss {seed}");
+        }
+        if !was_stopped {
+            assert!(stop > 10, "a split is made in more operations than {stop}");
+            return;
+        }
+    }
+}

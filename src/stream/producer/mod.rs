@@ -94,6 +94,9 @@ impl Producer {
         if stream.manifest().pending.is_some() {
             stream.settle()?;
         }
+        if sync != Sync::None {
+            stream.make_manifest_durable()?;
+        }
         let locks = stream.locks()?;
         let router = Router::new(stream.manifest());
         let codec = stream.manifest().compression.into();

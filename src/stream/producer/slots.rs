@@ -206,6 +206,9 @@ impl Producer {
     /// Learns the shards anew after one has ended, and sends what was gathered for it to its children.
     pub(super) fn resettle(&mut self) -> Result<(), Error> {
         self.stream.settle()?;
+        if self.sync != Sync::None {
+            self.stream.make_manifest_durable()?;
+        }
         self.router = Router::new(self.stream.manifest());
         let mut ended = self.build_slots();
         // Before a shard ends all in it is synced; but where a sync failed on the way, what this process wrote there may
