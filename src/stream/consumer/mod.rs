@@ -16,14 +16,19 @@
 //! one is still what the new one was made of. Whoever waits for the lock all the same says so, and can be told to give
 //! up.
 
+mod bookmark;
+mod state;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use bookmark::{Bookmark, Committed};
+pub use state::{ConsumerState, Failure, Reservation, Sample, ShardState, WorkerNote};
 
 use super::checkpoint::Checkpoint;
 use super::cursor::{Place, ShardCursor};
@@ -40,12 +45,9 @@ const STATE_NAME: &str = "state.json";
 const LOCK_NAME: &str = "lock";
 const WORKERS_NAME: &str = "workers";
 const KIND: &str = "consumer";
-const BOOKMARK_KIND: &str = "bookmark";
 const VERSION: u32 = 1;
 /// Ten thousand shards take about 5 MB.
 const STATE_BYTES_MAX: usize = 256 << 20;
-/// Rates are told over at least so long, in microseconds.
-const SAMPLE_US: i64 = 30 * 1_000_000;
 
 /// The lock is held for as long as it takes to give a file another name: so soon and so seldom it is tried again.
 const PAUSE_LEAST: Duration = Duration::from_micros(100);
@@ -54,215 +56,6 @@ const PAUSE_MOST: Duration = Duration::from_millis(50);
 const GRACE: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(2) };
 /// After so long without the lock it is said who seems to hold it.
 const SAID_AFTER: Duration = if cfg!(test) { Duration::from_millis(300) } else { FAILOVER_DEFAULT };
-
-/// What is known of a consumer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ConsumerState {
-    /// Counts the replacements of this file.
-    pub generation: u64,
-    /// The stream it belongs to.
-    pub stream_id: Uuid,
-    /// Microseconds since the epoch.
-    pub created_us: i64,
-    /// Who reads for it, by the worker's name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub workers: BTreeMap<String, WorkerNote>,
-    /// Its place in each shard.
-    pub shards: BTreeMap<u32, ShardState>,
-}
-
-/// A worker as the state has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WorkerNote {
-    /// Its process.
-    pub pid: u32,
-    /// Microseconds since the epoch.
-    pub since_us: i64,
-    /// Whether it stays when it has read all there is. Only those that stay share the shards fairly.
-    pub stays: bool,
-}
-
-/// A consumer's place in a shard, and who holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ShardState {
-    /// How far it has come.
-    pub checkpoint: Checkpoint,
-    /// The worker that reads the shard.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    /// Counts the changes of owner: what was leased under an earlier count cannot commit.
-    pub counter: u64,
-    /// How many records were committed in all.
-    pub records: u64,
-    /// How many bytes of data these had; those that a program before this count committed are not in it.
-    #[serde(default)]
-    pub bytes: u64,
-    /// When the checkpoint last moved, microseconds since the epoch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub committed_us: Option<i64>,
-    /// What had been committed some time ago, for a rate: an earlier and a later sample.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub samples: Vec<Sample>,
-    /// A range that was handed out for a bookmark.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reserved: Option<Reservation>,
-    /// The bookmark that was committed last: committing it again does no harm.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bookmark: Option<Uuid>,
-    /// The command that failed on the next records, if one did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
-}
-
-/// What had been committed when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Sample {
-    /// Microseconds since the epoch.
-    pub at_us: i64,
-    /// Records.
-    pub records: u64,
-}
-
-/// Records that are in somebody's hands until a bookmark is committed or its time is up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Reservation {
-    /// The bookmark.
-    pub token: Uuid,
-    /// When the time is up, microseconds since the epoch.
-    pub until_us: i64,
-    /// The checkpoint once it is committed.
-    pub to: Checkpoint,
-    /// How many records it covers.
-    pub records: u64,
-    /// How many bytes of data these have.
-    #[serde(default)]
-    pub bytes: u64,
-}
-
-/// A command that failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Failure {
-    /// How it ended, in words.
-    pub status: String,
-    /// How often it was tried on these records.
-    pub attempts: u32,
-    /// Microseconds since the epoch.
-    pub at_us: i64,
-}
-
-impl ShardState {
-    /// A place that nobody holds.
-    pub fn at(checkpoint: Checkpoint) -> Self {
-        Self {
-            checkpoint,
-            owner: None,
-            counter: 0,
-            records: 0,
-            bytes: 0,
-            committed_us: None,
-            samples: Vec::new(),
-            reserved: None,
-            bookmark: None,
-            failure: None,
-        }
-    }
-
-    /// Moves the checkpoint.
-    pub(super) fn advance(&mut self, to: Checkpoint, records: u64, bytes: u64, now_us: i64) {
-        self.checkpoint = to;
-        self.records += records;
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.committed_us = Some(now_us);
-        self.failure = None;
-        if self.samples.last().is_none_or(|last| now_us - last.at_us >= SAMPLE_US) {
-            self.samples.push(Sample { at_us: now_us, records: self.records });
-            let extra = self.samples.len().saturating_sub(2);
-            self.samples.drain(..extra);
-        }
-    }
-
-    /// How many records per second were committed lately.
-    pub fn rate(&self, now_us: i64) -> Option<f64> {
-        let first = self.samples.first()?;
-        let seconds = (now_us - first.at_us) as f64 / 1e6;
-        (seconds >= 1.0).then(|| (self.records - first.records) as f64 / seconds)
-    }
-}
-
-/// What a bookmark file holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Bookmark {
-    /// The stream.
-    pub stream_id: Uuid,
-    /// The consumer.
-    pub consumer: String,
-    /// Which reservation it stands for.
-    pub token: Uuid,
-    /// When its time is up, microseconds since the epoch.
-    pub until_us: i64,
-    /// The shards of which records were handed out.
-    pub shards: Vec<u32>,
-    /// The checkpoints once it is committed, in the order of the shards.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ends: Vec<Checkpoint>,
-    /// How many records.
-    pub records: u64,
-}
-
-impl Bookmark {
-    /// Whether it could be written to this file: what is handed out for a bookmark that cannot be kept is in nobody's
-    /// hands until its time is up.
-    pub fn check_place(system: &System, path: &Path) -> Result<(), Error> {
-        let path = in_directory(path);
-        let trial = path.with_file_name(format!(".{}.new", Uuid::new_v4().simple()));
-        let made = match system.disk.list(&path) {
-            Ok(_) => Err(io::Error::from(io::ErrorKind::IsADirectory)),
-            Err(_) => system.disk.create(&trial).and_then(|_| system.disk.remove(&trial)),
-        };
-        made.map_err(|source| Error::Io { doing: "write", path, source })
-    }
-
-    /// Writes it to a file, which holds the whole of it or is not there.
-    pub fn write(&self, system: &System, path: &Path) -> Result<(), Error> {
-        let bytes = document::encode(BOOKMARK_KIND, VERSION, self)?;
-        let path = in_directory(path);
-        system.disk.replace(&path, &bytes).map_err(|source| Error::Io { doing: "write", path, source })
-    }
-
-    /// Reads it.
-    pub fn read(system: &System, path: &Path) -> Result<Self, Error> {
-        let bytes = system.disk.read(path, STATE_BYTES_MAX).map_err(|source| Error::Io {
-            doing: "read",
-            path: path.to_owned(),
-            source,
-        })?;
-        document::decode(BOOKMARK_KIND, VERSION, path, &bytes)
-    }
-}
-
-/// A bare name with its directory.
-fn in_directory(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new(".").join(path),
-        _ => path.to_owned(),
-    }
-}
-
-/// What committing a bookmark came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Committed {
-    /// It was done now.
-    Now,
-    /// It had been done before.
-    Before,
-}
 
 /// What a process does while it waits for another that holds a consumer's lock.
 pub trait Patience: Send + Sync {
