@@ -1,6 +1,6 @@
 # make demo       build the programs and watch them work, a kill -9 included
 # make test       every test
-# make lint       formatting and clippy, warnings denied
+# make lint       formatting, clippy and the documentation's links, warnings denied
 # make bench      ratios against what one would otherwise run
 # make soak       the long tests: more cases, crashes in a loop, random inputs
 # make fuzz       random inputs alone, for MINUTES; what breaks something is kept in tests/corpus
@@ -41,6 +41,7 @@ test:
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --quiet
 
 bench: build
 	@sh benches/run.sh

@@ -33,6 +33,21 @@
 //! Without keys and with one shard a block of lines is not touched on the way: it goes from the pipe to the disk with
 //! its newlines, behind a column of lengths and under one checksum, and comes back in one write.
 //!
+//! # Decisions that are expensive to change
+//!
+//! * *Locks are byte ranges of one permanent file per stream*, not a file per shard: a thousand shards need one
+//!   descriptor, and a lock ends with its process however that ends ([`sys::lock`]).
+//! * *Indexes are reserved by segment headers*, 2^32 each: a number that a power loss took is never given again, and a
+//!   writer needs no file of its own for it ([`log`]).
+//! * *Writers that wait for the disk share one sync*: one leads, and leaves a note for the others in the lock file. A
+//!   note is a hint about bytes of one file under one boot and never part of the format (`log::sync`).
+//! * *A reader writes one thing*: the mark beside a segment whose sync failed, if it is the one that was told. The kernel
+//!   tells of a failed write once, and without the mark the next process would believe its own sync.
+//! * *Whoever waits for the disk pauses behind the wait*: the mark of a clean end says that all before it is durable, so
+//!   that damage in a small stream is told from a torn tail.
+//! * *What a repair cannot save is a gap*, a frame that counts what is gone: it is named to every reader afterwards.
+//! * *A copy is cut at one moment for all shards*: a named producer's frame may vouch for records of other shards.
+//!
 //! # Where to begin
 //!
 //! [`log`] states what survives a crash and why; [`log::frame`] draws the bytes; [`stream::producer`] says what an

@@ -2,7 +2,7 @@
 //!
 //! When the reader has closed its end, writing fails with an error that [`is_closed`] knows and that ends a program
 //! with status 0. When a signal asks to finish while the reader takes nothing, writing waits a little longer and then
-//! gives up with [`Interrupted`](super::signal::Interrupted), so that a stuck reader cannot keep a program alive.
+//! gives up with [`Interrupted`], so that a stuck reader cannot keep a program alive.
 
 use std::error::Error;
 use std::fmt;

@@ -136,7 +136,7 @@ fn of_log(error: &(dyn Error + 'static)) -> Option<String> {
 
 const NEWER: &str = "a newer kpipe; nothing was touched";
 
-/// What to try next: the outermost hint in the chain, else what [`ADVICE`] knows.
+/// What to try next: the outermost hint in the chain, else what `ADVICE` knows.
 pub fn hint(error: &anyhow::Error) -> Option<String> {
     let given =
         error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.clone());

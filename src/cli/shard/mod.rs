@@ -1,6 +1,6 @@
 //! `kshard`: one subcommand per file, each with its arguments (`Args`) and what it does (`run`).
 //!
-//! A subcommand is mounted by its line in [`commands!`] below; its name is the variant's, its description the first
+//! A subcommand is mounted by its line in `commands!` below; its name is the variant's, its description the first
 //! paragraph above its `Args`.
 
 pub mod advise;

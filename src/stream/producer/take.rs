@@ -18,7 +18,7 @@ const PIECE_BYTES: usize = 16 << 10;
 
 impl Producer {
     /// Takes the records that were decoded from `block`, and notes where the source stands behind them: `mark` is
-    /// opaque, one line of text of at most [`resume::MARK_BYTES_MAX`] bytes. Records that bring their own place in the
+    /// opaque, one line of text of at most [`MARK_BYTES_MAX`](super::resume::MARK_BYTES_MAX) bytes. Records that bring their own place in the
     /// source ([`Records::positions`]) must rise: see [`Producer::out_of_order`].
     pub fn put_marked(&mut self, block: &[u8], records: &Records, mark: &[u8]) -> Result<(), Error> {
         self.begin_marked(records, mark);
