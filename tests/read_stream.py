@@ -2,7 +2,6 @@
 """Prints the payloads of a kpipe stream, one per line, from nothing but kstream(5); exits 1 at damage.
 Uncompressed streams only: LZ4 and Zstandard are not in Python's library."""
 import json, os, struct, sys, uuid
-
 TABLE = []
 for i in range(256):
     for _ in range(8):
@@ -54,6 +53,8 @@ for info in json.loads(body)["shards"]:  # Parents have lower numbers than their
     bases = sorted(int(name[:20]) for name in os.listdir(place) if name.endswith(".seg") and name[0] != ".")
     parts = [segment(os.path.join(place, f"{base:020}.seg"), stream, info["shard"], base) for base in bases]
     for base, (data, identity, _), after in zip(bases, parts, parts[1:] + [None]):
+        if after and after[2][0] != base:
+            sys.exit(f"the segment {after[2][0]} is missing")
         for kind, columns, count, body, payloads in frames(data, identity, base, after and after[2][1]):
             for payload in records(columns, count, body, payloads) if kind == 1 else ():
                 sys.stdout.buffer.write(payload + b"\n")

@@ -67,6 +67,8 @@ pub(crate) struct Segment {
     pub(crate) key: Option<u64>,
     /// How long the file was when it was opened.
     pub(crate) opened_bytes: u64,
+    /// The turn of the sync note at which this process gave up waiting for the next.
+    given_up_at: Mutex<Option<Option<u64>>>,
     /// Whether a sync through this descriptor has failed. The kernel says so once: what the next one says is no answer.
     sync_failed: Mutex<bool>,
 }
@@ -74,7 +76,16 @@ pub(crate) struct Segment {
 impl Segment {
     pub(crate) fn of(file: Arc<dyn File>, path: PathBuf, header: SegmentHeader) -> Self {
         let identity = header.identity();
-        Self { identity, file, path, header, key: None, opened_bytes: 0, sync_failed: Mutex::new(false) }
+        Self {
+            identity,
+            file,
+            path,
+            header,
+            key: None,
+            opened_bytes: 0,
+            given_up_at: Mutex::new(None),
+            sync_failed: Mutex::new(false),
+        }
     }
 
     /// The same, written by this process, which has had it open since it was `opened_bytes` long.
@@ -210,6 +221,16 @@ impl Segment {
         self.file.read_at(&mut bytes, at)?;
         Ok(FrameHeader::decode(&bytes, &self.identity)
             .is_ok_and(|(header, _)| header.kind == Kind::Condemned))
+    }
+
+    /// Whether it is of no use to wait for the sync note behind the one of this turn: it has been waited for long enough,
+    /// now or before.
+    pub(crate) fn lost_patience(&self, turn: Option<u64>, waited_long: bool) -> bool {
+        let mut given_up_at = self.given_up_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if waited_long {
+            *given_up_at = Some(turn);
+        }
+        *given_up_at == Some(turn)
     }
 
     /// Waits until all that was written to the segment is on the disk. An error is final, for this descriptor and for

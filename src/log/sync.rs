@@ -1,11 +1,10 @@
 //! Waiting for the disk: whoever is told that its bytes are durable may acknowledge them, and processes that wait at
 //! the same time share one sync (promise 7).
 //!
-//! A shard has three more lock slots for it. Whoever gets `leader` syncs for all that has been written by then and
-//! leaves a note in the lock table; the others wait for the leader to have done so and read the note. They wait on one of
-//! two slots that the leader holds meanwhile, in turns: on the one of this sync, while those who were woken by the
-//! sync before it may still be on their way through the other. Nobody holds any of them while it waits for the append
-//! lock.
+//! A shard has one more lock slot for it. Whoever gets `leader` syncs for all that has been written by then and leaves a
+//! note in the lock table; the others wait for a note, and most of them have nothing left to do then. Nobody is made to
+//! wait for ever: a leader may be stopped, and who has waited long enough syncs beside it. The slot is never waited for,
+//! and nobody holds it while it waits for the append lock.
 //!
 //! # When another's sync counts
 //!
@@ -21,7 +20,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::{Doing, Error};
 use super::frame::SyncNote;
@@ -41,17 +40,16 @@ pub struct SyncTicket {
     pub(super) bytes: Range<u64>,
 }
 
-/// Much shorter than a sync, much longer than a leader takes from being one to being at work.
-const PAUSE: Duration = Duration::from_micros(20);
+/// Who waits for another's sync for so long does not trust in it any more: its process may be stopped. Syncing beside it
+/// is never wrong, only dear.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A leader that was killed leaves no note: so soon the others look whether there is one.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Who syncs for all. A region of its own, behind those of the other slots.
 pub(crate) fn leader_slot(shard: u32) -> u64 {
     (2 << 33) + u64::from(shard)
-}
-
-/// Held by the leader during the sync of this turn.
-fn turn_slot(shard: u32, turn: u64) -> u64 {
-    ((3 + turn % 2) << 33) + u64::from(shard)
 }
 
 impl SyncTicket {
@@ -61,24 +59,26 @@ impl SyncTicket {
     /// ([`Writer::condemn`](super::Writer::condemn)).
     pub fn wait(&self) -> Result<(), Error> {
         let Some(file) = self.segment.key else { return self.sync() };
-        let shard = self.segment.header.log.shard;
-        let locking = |result: std::io::Result<()>| result.doing("lock", &self.segment.path);
+        let slot = leader_slot(self.segment.header.log.shard);
+        let doing = |result: std::io::Result<()>| result.doing("lock", &self.segment.path);
+        let begun = Instant::now();
         loop {
             let note = self.note(file);
             if self.is_covered(note) {
                 return self.check_mark();
             }
-            if self.locks.try_lock(leader_slot(shard), true).doing("lock", &self.segment.path)? {
-                return self.lead(file, shard);
+            if self.locks.try_lock(slot, true).doing("lock", &self.segment.path)? {
+                let noted = self.lead(file);
+                doing(self.locks.unlock(slot))?;
+                // Behind the slot: of those whom it wakes one wants the slot at once. Without it they come by the clock.
+                let bytes = noted?.encode(&self.segment.identity);
+                let _ = self.locks.write_note(self.segment.header.log.shard, &bytes);
+                return Ok(());
             }
-            // Shared, so that all who wait go on at once.
-            let turn = turn_slot(shard, note.map_or(0, |note| note.turn.wrapping_add(1)));
-            locking(self.locks.lock(turn, false))?;
-            locking(self.locks.unlock(turn))?;
-            if self.note(file) == note {
-                // The leader is not at work yet.
-                thread::sleep(PAUSE);
+            if self.segment.lost_patience(note.map(|note| note.turn), begun.elapsed() > PATIENCE) {
+                return self.sync();
             }
+            self.locks.wait_for_note(AGAIN).doing("wait at", &self.segment.path)?;
         }
     }
 
@@ -88,31 +88,19 @@ impl SyncTicket {
         self.is_covered(note) && self.check_mark().is_ok()
     }
 
-    /// Syncs for all who wait, and gives the lead back.
-    fn lead(&self, file: u64, shard: u32) -> Result<(), Error> {
-        let doing = |result: std::io::Result<()>| result.doing("lock", &self.segment.path);
-        let note = self.note(file);
-        if self.is_covered(note) {
-            doing(self.locks.unlock(leader_slot(shard)))?;
-            return self.check_mark();
+    /// Syncs for all who wait, and tells what to note.
+    fn lead(&self, file: u64) -> Result<SyncNote, Error> {
+        let before = self.note(file);
+        if let Some(note) = before.filter(|_| self.is_covered(before)) {
+            // Noted again, for those who have found the slot taken.
+            return self.check_mark().map(|()| note);
         }
-        let turn = note.map_or(0, |note| note.turn.wrapping_add(1));
-        let slot = turn_slot(shard, turn);
-        let outcome = doing(self.locks.lock(slot, true)).and_then(|()| self.sync_for_all(file, turn));
-        // The lead first: of those who are woken by the other slot, one wants it at once.
-        let unlocked = self.locks.unlock(leader_slot(shard)).and(self.locks.unlock(slot));
-        outcome.and(doing(unlocked))
-    }
-
-    fn sync_for_all(&self, file: u64, turn: u64) -> Result<(), Error> {
         // Those who were woken together with this process are about to write.
         thread::yield_now();
         let through = self.whole_frames();
         self.sync()?;
-        let note = SyncNote { file, boot: self.boot, from: self.segment.opened_bytes, through, turn };
-        // Without it the others sync for themselves.
-        let _ = self.locks.write_note(self.segment.header.log.shard, &note.encode(&self.segment.identity));
-        Ok(())
+        let turn = before.map_or(0, |note| note.turn.wrapping_add(1));
+        Ok(SyncNote { file, boot: self.boot, from: self.segment.opened_bytes, through, turn })
     }
 
     /// Where the whole frames end that are there now. A half frame does not count: if its write fails it is cut off, and

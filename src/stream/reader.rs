@@ -363,9 +363,7 @@ impl StreamReader {
         for active in &mut self.active {
             active.idle = false;
         }
-        if self.unresolved.is_empty() {
-            return Ok(());
-        }
+        // It may be another stream's by now, or nobody's.
         self.reload()
     }
 

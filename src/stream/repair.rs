@@ -55,6 +55,7 @@ pub fn repair(
         ends(&mut stream, &keep, dry_run, on)?;
     }
     consumers(&stream, &keep, dry_run, on)?;
+    left.extend(ahead(&stream)?);
     Ok((stream, keep, left))
 }
 
@@ -82,6 +83,40 @@ fn consumers(stream: &Stream, keep: &Path, dry_run: bool, on: &mut dyn FnMut(&Pr
         }
     }
     Ok(())
+}
+
+/// Consumers that stand behind the end of a shard: what they had read has been taken out of it, with an older copy put
+/// in its place perhaps. What is written there now would be passed over; where they are to begin is not for a repair to
+/// say.
+fn ahead(stream: &Stream) -> Result<Vec<Problem>, Error> {
+    let mut problems = Vec::new();
+    for name in Consumer::list(stream)? {
+        let Ok(state) = Consumer::open(stream, &name)?.state() else { continue };
+        for (shard, known) in &state.shards {
+            let Some(info) = stream.manifest().shard(ShardId(*shard)) else { continue };
+            let (Some(index), Ok(rest)) =
+                (known.checkpoint.next_index(), at_rest(&stream.log_dir(info), info.range()))
+            else {
+                continue;
+            };
+            if index > rest.next {
+                let text = format!(
+                    "consumer {name} stands at index {index} of {}, which ends at {}: let it begin again (kshard \
+                     consumers STREAM {name} --reset)",
+                    info.id(),
+                    rest.next,
+                );
+                let path = stream.path.join(CONSUMERS_NAME).join(&name);
+                problems.push(Problem::Stream {
+                    severity: Severity::Damage,
+                    shard: Some(info.id()),
+                    path,
+                    text,
+                });
+            }
+        }
+    }
+    Ok(problems)
 }
 
 fn lost_shard(stream: &Stream, info: &ShardInfo) -> Problem {

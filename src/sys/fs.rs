@@ -203,3 +203,19 @@ impl File for RealFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Temporary files were named by the process number: two containers that shared a directory had processes of one
+    /// number, and one put the other's bytes in place.
+    #[test]
+    fn no_two_prepare_in_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        let (one, other) = (RealDisk.prepare(&path, b"1").unwrap(), RealDisk.prepare(&path, b"2").unwrap());
+        assert_ne!(one, other);
+        assert_eq!((fs::read(one).unwrap(), fs::read(other).unwrap()), (b"1".to_vec(), b"2".to_vec()));
+    }
+}

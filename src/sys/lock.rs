@@ -8,13 +8,18 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::{Locks, NOTE_BYTES};
 
@@ -27,18 +32,21 @@ fn note_offset(number: u32) -> u64 {
 #[derive(Debug)]
 pub struct FileLocks {
     file: File,
+    path: PathBuf,
+    /// Wakes when a note is left; made when it is first waited for.
+    notes: OnceLock<Option<OwnedFd>>,
 }
 
 impl FileLocks {
     /// Opens the table; with `create` its file is made where it is missing.
     pub fn open(path: &Path, create: bool) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path)?;
-        Ok(Self { file })
+        Ok(Self { file, path: path.to_owned(), notes: OnceLock::new() })
     }
 
     /// Opens a table that is there, for shared locks: that takes no permission to write.
     pub fn open_to_share(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: File::open(path)? })
+        Ok(Self { file: File::open(path)?, path: path.to_owned(), notes: OnceLock::new() })
     }
 
     /// Gives a lock back that nobody else would respect.
@@ -101,6 +109,35 @@ impl Locks for FileLocks {
         // A note that is not there, or not whole, is one that does not hold.
         let _ = self.file.read_at(&mut note, note_offset(number))?;
         Ok(note)
+    }
+
+    fn wait_for_note(&self, most: Duration) -> io::Result<()> {
+        let mut is_first = false;
+        let notes = self.notes.get_or_init(|| {
+            is_first = true;
+            let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
+            inotify::add_watch(&fd, &self.path, WatchFlags::MODIFY).ok()?;
+            Some(fd)
+        });
+        let Some(notes) = notes else {
+            // Where the kernel does not tell it is looked at by the clock: often enough to be in time for a fast disk.
+            std::thread::sleep(most.min(Duration::from_micros(200)));
+            return Ok(());
+        };
+        if is_first {
+            return Ok(());
+        }
+        let mut fds = [PollFd::from_borrowed_fd(notes.as_fd(), PollFlags::IN)];
+        let most = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: i64::from(most.subsec_nanos()) };
+        match poll(&mut fds, Some(&most)) {
+            // A signal is as good as a note: the caller looks again.
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(notes, &mut buffer);
+        while events.next().is_ok() {}
+        Ok(())
     }
 
     fn inherit(&self, on: bool) -> io::Result<()> {

@@ -15,7 +15,9 @@ use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use uuid::Uuid;
 
 /// The machine that a stream lives on.
 #[derive(Clone)]
@@ -116,13 +118,11 @@ pub trait Disk: Send + Sync {
 
     /// The first half of [`Disk::replace`]: the temporary file, synced, for its caller to rename or to remove.
     fn prepare(&self, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-        // Threads of one process must not meet in one file either.
-        static PREPARED: AtomicU64 = AtomicU64::new(0);
         let dir = path.parent().ok_or_else(|| io::Error::other("a file has a directory"))?;
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("file");
-        let number = PREPARED.fetch_add(1, Ordering::Relaxed);
-        let temporary = dir.join(format!(".{name}.{}.{number}.tmp", std::process::id()));
-        let _ = self.remove(&temporary);
+        // Not the process number alone: two containers that share a directory have processes of one number.
+        let unique = Uuid::new_v4().simple();
+        let temporary = dir.join(format!(".{name}.{}.{unique}.tmp", std::process::id()));
         let file = self.create(&temporary)?;
         let written = file.write_at(&[IoSlice::new(bytes)], 0).and_then(|()| file.sync_data());
         written.map(|()| temporary.clone()).inspect_err(|_| {
@@ -196,6 +196,10 @@ pub trait Locks: Send + Sync {
 
     /// The bytes that were left last under a number; zeros where there are none.
     fn read_note(&self, number: u32) -> io::Result<[u8; NOTE_BYTES]>;
+
+    /// Returns when a note may have been left since it was called last, or after this time. The first call returns at
+    /// once: what was left before it is not known.
+    fn wait_for_note(&self, most: Duration) -> io::Result<()>;
 
     /// Whether programs that are started from now on hold the locks as well, for as long as they live.
     fn inherit(&self, _on: bool) -> io::Result<()> {

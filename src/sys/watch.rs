@@ -50,10 +50,11 @@ impl Watch {
         Self { inotify, blind, changed: RefCell::new(Some(BTreeSet::new())) }
     }
 
-    /// Adds a directory: writes to files in it, new names and renames in it wake the waiter. Answers the number that
+    /// Adds a directory: writes to files in it, new names and renames in it, and its own end, wake the waiter. Answers the number that
     /// [`Watch::changed`] knows it by.
     pub fn add(&mut self, dir: &Path) -> Option<i32> {
-        let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        let gone = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
+        let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | gone;
         let added = self.inotify.as_ref().and_then(|fd| inotify::add_watch(fd, dir, events).ok());
         self.blind |= added.is_none();
         added

@@ -505,3 +505,33 @@ fn a_missing_lock_table_stops_writers_until_it_is_repaired() {
     wd.sh("kshard repair clicks | grep -c 'locks: is missing'").expect_stdout("1\n");
     wd.sh("echo b | kput clicks && kget clicks").expect_stdout("a\nb\n");
 }
+
+/// A shard was put back from an older copy: a consumer stood behind its end, new records were passed over in silence, and
+/// a repair had nothing to say about it.
+#[test]
+fn a_consumer_behind_the_end_of_its_shard_is_left_by_a_repair() {
+    let wd = Workdir::new();
+    wd.sh("kshard create s -q; seq 9 | kput s; cp -r s/shardId-000000000000 older; seq 9 | kput s").ok();
+    wd.sh("kget s --consumer c").ok();
+    wd.sh("rm -r s/shardId-000000000000; mv older s/shardId-000000000000").ok();
+    check(&wd, "s").expect_status(1);
+    let done = wd.run("kshard").args(["repair", "s"]).done().expect_status(1);
+    assert!(done.text().contains("consumer c stands at index 18"), "{}{}", done.text(), done.stderr);
+    wd.sh("kshard consumers s c --reset trim-horizon").ok();
+    check(&wd, "s").expect_status(0);
+}
+
+/// A frame without records, the last before the pause, did not hold: the next writer went on behind it, and what had
+/// passed for a torn tail was damage from then on.
+#[test]
+fn a_bad_frame_in_front_of_the_pause_is_set_aside() {
+    let wd = Workdir::new();
+    wd.sh("kshard create s -q; seq 60 | kput s --producer P -q").ok();
+    let path = segments(&wd, "s").pop().expect("a segment");
+    // The pause is 72 bytes; before it stand the producers' places.
+    let len = fs::metadata(&path).expect("a segment").len();
+    poke(&path, len - 72 - 20, |bytes| bytes[0] ^= 1, 1);
+    wd.sh("echo later | kput s -q").ok();
+    check(&wd, "s").expect_status(0);
+    assert_eq!(wd.sh("kget s").ok().lines().len(), 61);
+}

@@ -102,17 +102,17 @@ fn every_input_cut_and_changed_everywhere() {
     }
 }
 
-/// Random changes for as long as `KPIPE_FUZZ_MINUTES` says; a moment without it.
+/// Random changes for as long as `KPIPE_FUZZ_MINUTES` says; without it always the same few.
 #[test]
 fn random_changes() {
     let minutes: f64 =
         std::env::var("KPIPE_FUZZ_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(0.0);
-    let until = Instant::now() + Duration::from_secs_f64(60.0 * minutes).max(Duration::from_millis(500));
+    let until = Instant::now() + Duration::from_secs_f64(60.0 * minutes);
     let seed = if minutes > 0.0 { u64::from(std::process::id()) } else { 5 };
     let (wd, mut dice) = (Workdir::new(), Dice::new(seed));
     let all = TARGETS.map(|(target, decode, _)| (target, decode, files(target)));
     let mut tried = 0u64;
-    while Instant::now() < until {
+    while tried < 2000 || Instant::now() < until {
         let (target, decode, inputs) = &all[dice.throw(all.len() as u64) as usize];
         let pick = |dice: &mut Dice| inputs[dice.throw(inputs.len() as u64) as usize].1.clone();
         let mut bytes = pick(&mut dice);
@@ -309,8 +309,12 @@ fn csv(_: &Workdir, bytes: &[u8]) -> Option<Vec<u8>> {
     decoded(InputFormat::Csv { delimiter: b';' }, KeyRule::None, bytes);
     decoded(InputFormat::Csv { delimiter: b',' }, KeyRule::Field("id".into()), bytes);
     let (header, all) = decoded(InputFormat::Csv { delimiter: b',' }, KeyRule::None, bytes)?;
-    // A header of nothing cannot be told from no header.
-    (!all.is_empty() && !header.trim_ascii().is_empty()).then(|| lines(&header, &all))
+    // A header of nothing cannot be told from no header, and a carriage return that belongs to a row would be taken for
+    // part of the end of its line.
+    let ends = |row: &[u8]| row.ends_with(b"\r");
+    let is_plain =
+        !header.trim_ascii().is_empty() && !ends(&header) && !all.iter().any(|(row, ..)| ends(row));
+    (!all.is_empty() && is_plain).then(|| lines(&header, &all))
 }
 
 fn ndjson(_: &Workdir, bytes: &[u8]) -> Option<Vec<u8>> {

@@ -124,3 +124,19 @@ fn a_stream_that_is_deleted_meanwhile_is_gone() {
         ));
     }
 }
+
+/// A stream was deleted and another made in its place: who followed it waited for the old one for ever.
+#[test]
+fn ends_where_another_stream_has_taken_the_place() {
+    let wd = Workdir::new();
+    for how in ["", "--consumer c"] {
+        wd.sh("kshard create s -q; echo a | kput s").ok();
+        let mut kget = wd.sh(&format!("exec kget s -f --from trim-horizon {how}")).spawn();
+        assert_eq!(kget.read_until("\n"), "a\n");
+        wd.sh("kshard delete --force s -q; kshard create s -q; echo new | kput s").ok();
+        kget.wait()
+            .expect_status(2)
+            .expect_stderr_has("it is gone: it was deleted or moved while it was read");
+        wd.sh("kshard delete --force s -q").ok();
+    }
+}

@@ -28,6 +28,7 @@ use super::stream_name::quote;
 use super::value::Position;
 use super::{Outcome, about, output, signal, stream_name};
 use crate::stream::{self, Bookmark, Consumer, MANIFEST_NAME, Stream, Until};
+use crate::sys::System;
 
 /// Reads a stream as the arguments say.
 #[expect(clippy::needless_pass_by_value, reason = "what every program's run looks like")]
@@ -37,7 +38,7 @@ pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
         None => signal::install()?,
     };
     let stream = about::open_to_read(&args.stream)?;
-    let path = stream.path().to_owned();
+    let (path, id) = (stream.path().to_owned(), stream.manifest().stream_id);
     let ConsumerArgs { name, exec, commit, .. } = &args.consumer;
     let done = match (name, exec, commit) {
         (None, ..) => plain::run(&args, stream, shutdown),
@@ -47,12 +48,20 @@ pub fn run(args: GetArgs) -> anyhow::Result<Outcome> {
     };
     let done = match done {
         // Whatever it was that was missed first.
-        Err(error) if !path.join(MANIFEST_NAME).exists() && !error.chain().any(output::is_closed) => {
+        Err(error) if is_gone(&path, id) && !error.chain().any(output::is_closed) => {
             Err(anyhow!("it is gone: it was deleted or moved while it was read"))
         }
         done => done,
     };
     done.with_context(|| stream_name::context(&path))
+}
+
+/// Whether there is no stream any more where one was read, or another one.
+fn is_gone(path: &Path, id: uuid::Uuid) -> bool {
+    match Stream::open(&System::real(), path) {
+        Ok(there) => there.manifest().stream_id != id,
+        Err(_) => !path.join(MANIFEST_NAME).exists(),
+    }
 }
 
 /// Commits what was handed out for a bookmark.
@@ -62,11 +71,7 @@ fn commit_bookmark(
     file: &Path,
     shutdown: &'static signal::Shutdown,
 ) -> anyhow::Result<Outcome> {
-    let anew = || {
-        let (stream, file) = (quote(&stream.path().to_string_lossy()), quote(&file.to_string_lossy()));
-        format!("kget {stream} --consumer {name} --bookmark {file}")
-    };
-    let bookmark = Bookmark::read(stream.system(), file).context("bookmark").with_hint(anew)?;
+    let bookmark = Bookmark::read(stream.system(), file).context("bookmark")?;
     let consumers = || format!("kshard consumers {}", quote(&stream.path().to_string_lossy()));
     Consumer::open(stream, name)
         .with_hint(consumers)?

@@ -156,8 +156,8 @@ const REFUSED: Section = Section {
             "A record that has no key where one was asked for, or is longer than the stream allows, is refused. From a \
              regular file that ends the run (--on-error fail): all before it is stored. From a pipe, and with -f, it is \
              kept with its reason in the stream's rejects/kput.ndjson, or in the file that is given with --on-error \
-             reject=FILE, and kput goes on and ends with status 1. Of a record that is too long only the first 4 KiB \
-             are kept, and cannot be put back.",
+             reject=FILE, and kput goes on and ends with status 1. Of a record that is too long perhaps only \
+             the first 4 KiB are kept; its error then says `truncated`, and it cannot be put back.",
         ),
         Block::Text(
             "JSON is looked at only as far as it must be: with --key, --explicit-hash-key or --producer-position a line \

@@ -329,6 +329,7 @@ impl Run {
                 };
                 match written.records + written.skipped {
                     0 => Err(error),
+                    1 => Err(error.context(format!("1 record {stored} before this"))),
                     count => Err(error.context(format!("{count} records {stored} before this"))),
                 }
             }

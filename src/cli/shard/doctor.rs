@@ -332,6 +332,7 @@ fn permissions(report: &mut Report, stream: &Stream) {
     let mut paths = vec![stream.path().to_owned(), Manifest::path(stream.path())];
     let table = stream.path().join("locks");
     if table.exists() {
+        report.ok("locks", format!("{} is there", table.display()));
         paths.push(table);
     } else {
         report.fail(

@@ -168,7 +168,7 @@ const FILES: Section = Section {
             "STREAM/manifest.json",
             "What the stream is and which shards it has. It is replaced whole, never edited.",
         ),
-        ("STREAM/locks", "Empty and permanent: programs lock bytes of it."),
+        ("STREAM/locks", "Permanent: programs lock bytes of it, and leave notes of what they synced."),
         (
             "STREAM/shardId-NNNNNNNNNNNN/",
             "The records of one shard, in segments (*.seg) with derived indexes (*.idx).",

@@ -95,11 +95,17 @@ impl Writer {
             Ending::Condemned => self.go_on_after_condemned(),
             Ending::Sealed(base) if !alone || self.is_whole()? => self.finish_roll(base),
             Ending::Open | Ending::Paused(_) if !alone => Ok(()),
-            Ending::Paused(_) if self.is_at_rest(&ending) => Ok(()),
+            Ending::Paused(_) if self.is_at_rest(&ending) && self.is_as_the_pause_says()? => Ok(()),
             // A pause of another boot says nothing: what was written behind it may be lost without a trace, and its
             // indexes have been seen.
             Ending::Open | Ending::Paused(_) | Ending::Sealed(_) | Ending::Torn => self.recover(),
         }
+    }
+
+    /// A pause behind a wait says that all before it is on the disk. A frame without records that stands at its index may
+    /// not hold all the same, and nothing written behind it would leave it a torn tail.
+    fn is_as_the_pause_says(&self) -> Result<bool, Error> {
+        Ok(self.tail.durable < self.tail.next || self.is_whole()?)
     }
 
     pub(super) fn is_whole(&self) -> Result<bool, Error> {

@@ -248,7 +248,11 @@ impl Consumer {
             if self.bytes()?.as_deref() != before {
                 return Ok(false);
             }
-            disk.rename(&new, &path).map_err(failed).map(|()| true)
+            match disk.rename(&new, &path) {
+                // Swept away: a dead worker in another container had this process's number. It is made again.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && disk.exists(&self.dir) => Ok(false),
+                other => other.map_err(failed).map(|()| true),
+            }
         });
         if !matches!(swapped, Ok(true)) {
             let _ = disk.remove(&new);
@@ -432,11 +436,15 @@ impl Consumer {
             // Without a state it is none: whoever waits for the lock finds that, or begins a new one.
             match disk.remove(&path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                other => other.map_err(|source| Error::Io { doing: "remove", path, source })?,
+                other => {
+                    other.map_err(|source| Error::Io { doing: "remove", path: path.clone(), source })?;
+                }
             }
             loop {
                 match disk.remove_dir_all(&self.dir) {
-                    // Somebody began to make it anew.
+                    // Somebody has made it anew: that one is not this one's to remove.
+                    Err(_) if disk.exists(&path) => return Ok(()),
+                    // Somebody began to.
                     Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
                     Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
                     other => {

@@ -36,7 +36,13 @@ impl Moment {
             let locks = match stream.system().disk.shared_locks(&path) {
                 Ok(locks) => locks,
                 // Where the stream was deleted meanwhile, that says it all.
-                Err(error) => return Err(stream.reload().err().unwrap_or_else(|| io("open", &path)(error))),
+                Err(error) => {
+                    return Err(match (stream.reload(), error.kind()) {
+                        (Err(gone), _) => gone,
+                        (Ok(_), std::io::ErrorKind::NotFound) => Error::NoLocks { path },
+                        (Ok(_), _) => io("open", &path)(error),
+                    });
+                }
             };
             locks.lock(MANIFEST_SLOT, false).map_err(io("lock", &path))?;
             stream.reload()?;

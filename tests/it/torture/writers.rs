@@ -224,3 +224,22 @@ fn what_killed_writers_acknowledged_is_there() {
     assert!(acknowledged > 100, "only {acknowledged} were acknowledged");
     eprintln!("killed writers: {acknowledged} acknowledgements held");
 }
+
+/// A writer was stopped (Ctrl-Z) while it led a sync for all: no other writer of the shard was acknowledged any more, nor
+/// did any of them hear a signal.
+#[test]
+fn a_stopped_writer_keeps_nobody_from_the_disk() {
+    let wd = Workdir::new();
+    wd.sh("kshard create s -q").ok();
+    for round in 0..5u64 {
+        let mut stopped = wd.sh("exec kput s --sync every").spawn();
+        for _ in 0..300 {
+            stopped.type_in("x\n".repeat(20 + round as usize));
+        }
+        stopped.signal("STOP");
+        let lines = wd.sh("printf '1\n2\n' | timeout 20 kput s --sync every --ack").ok();
+        assert_eq!(lines.lines().len(), 2);
+        stopped.kill();
+    }
+    wd.sh("kshard check s").ok();
+}
