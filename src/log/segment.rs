@@ -67,8 +67,8 @@ pub(crate) struct Segment {
     pub(crate) key: Option<u64>,
     /// How long the file was when it was opened.
     pub(crate) opened_bytes: u64,
-    /// The turn of the sync note at which this process gave up waiting for the next.
-    given_up_at: Mutex<Option<Option<u64>>>,
+    /// The next turn of syncs when this process gave up waiting for it.
+    given_up_at: Mutex<Option<u64>>,
     /// Whether a sync through this descriptor has failed. The kernel says so once: what the next one says is no answer.
     sync_failed: Mutex<bool>,
 }
@@ -223,9 +223,9 @@ impl Segment {
             .is_ok_and(|(header, _)| header.kind == Kind::Condemned))
     }
 
-    /// Whether it is of no use to wait for the sync note behind the one of this turn: it has been waited for long enough,
-    /// now or before.
-    pub(crate) fn lost_patience(&self, turn: Option<u64>, waited_long: bool) -> bool {
+    /// Whether it is of no use to wait for the note of this turn of syncs: it has been waited for long enough, now or
+    /// before.
+    pub(crate) fn lost_patience(&self, turn: u64, waited_long: bool) -> bool {
         let mut given_up_at = self.given_up_at.lock().unwrap_or_else(PoisonError::into_inner);
         if waited_long {
             *given_up_at = Some(turn);

@@ -52,6 +52,11 @@ pub(crate) fn leader_slot(shard: u32) -> u64 {
     (2 << 33) + u64::from(shard)
 }
 
+/// Turns of syncs are counted so that one note can be told from the next.
+fn next_turn(note: Option<SyncNote>) -> u64 {
+    note.map_or(0, |note| note.turn.wrapping_add(1))
+}
+
 impl SyncTicket {
     /// Waits until all that the ticket stands for is on the disk.
     ///
@@ -75,7 +80,7 @@ impl SyncTicket {
                 let _ = self.locks.write_note(self.segment.header.log.shard, &bytes);
                 return Ok(());
             }
-            if self.segment.lost_patience(note.map(|note| note.turn), begun.elapsed() > PATIENCE) {
+            if self.segment.lost_patience(next_turn(note), begun.elapsed() > PATIENCE) {
                 return self.sync();
             }
             self.locks.wait_for_note(AGAIN).doing("wait at", &self.segment.path)?;
@@ -99,7 +104,7 @@ impl SyncTicket {
         thread::yield_now();
         let through = self.whole_frames();
         self.sync()?;
-        let turn = before.map_or(0, |note| note.turn.wrapping_add(1));
+        let turn = next_turn(before);
         Ok(SyncNote { file, boot: self.boot, from: self.segment.opened_bytes, through, turn })
     }
 

@@ -420,12 +420,15 @@ impl World {
                 }
             }
             Step::End(writer) => {
-                let written = self.written.len();
                 match self.writer(writer).map(|writer| writer.end(&end())) {
                     None => {}
                     Some(Ok(_)) => {
                         self.ended = true;
-                        self.acked = written;
+                        // On its way it may have given up what another had written where a sync failed.
+                        if self.failed {
+                            self.give_up();
+                        }
+                        self.acked = self.written.len();
                         assert!(read_all(&self.machine).ended);
                     }
                     Some(Err(error)) => {
