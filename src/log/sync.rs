@@ -11,9 +11,9 @@
 //! The kernel tells of a failed write to every descriptor that was open when it failed, once, and to none that was
 //! opened later. A process that syncs can therefore speak only for bytes that were written while it had the file open:
 //! its note says `from..through`, the file's length when it was opened and the end of the whole frames when the sync
-//! began. A process whose bytes
-//! are not all in there syncs for itself. A sync that fails is marked before the slot is given back, so that no later
-//! one is believed (promise 8).
+//! began. A process whose bytes are not all in there syncs for itself. A sync that fails is marked before the slot is
+//! given back, so that no later one is believed (promise 8). A note is left behind the slot, and one that overtakes a
+//! later one only tells less.
 //!
 //! A note holds for one file under one boot: what a copy of the directory brings along says nothing.
 
