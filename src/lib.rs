@@ -56,10 +56,14 @@
 pub mod cli;
 pub mod codec;
 pub mod hash;
+#[cfg(feature = "hose")]
+pub mod hose;
 pub mod log;
 pub mod record;
 pub mod stream;
 pub mod sys;
+#[cfg(feature = "hose")]
+pub mod table;
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!(

@@ -1,0 +1,1 @@
+//! Prefixes with expressions in them, and the names of objects.
