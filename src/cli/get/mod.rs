@@ -4,7 +4,6 @@ mod args;
 mod consume;
 mod emit;
 mod exec;
-mod follow;
 mod handler;
 mod ledger;
 mod member;

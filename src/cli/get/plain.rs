@@ -2,7 +2,7 @@
 
 use super::args::GetArgs;
 use super::emit::Emitter;
-use super::follow::Waiter;
+
 use super::out::Out;
 use super::trouble::Trouble;
 use super::{meter, outcome, until};
@@ -10,7 +10,7 @@ use crate::cli::Outcome;
 use crate::cli::meter::Meter;
 use crate::cli::signal::Shutdown;
 use crate::cli::value::Position;
-use crate::stream::{Polled, Stream, StreamReader, Until};
+use crate::stream::{Polled, Stream, StreamReader, Until, Waiter};
 
 /// A writer stamps a record before it is visible; after this it is there or will be stamped later.
 const STAMP_US: i64 = 1_000_000;
