@@ -24,3 +24,4 @@ pub mod format;
 pub mod name;
 pub mod stage;
 pub mod store;
+pub mod track;
