@@ -53,7 +53,7 @@ impl Left {
         match (&self.parts, sub) {
             (None, _) | (Some(_), None) => true,
             (Some(parts), Some(sub)) => {
-                parts.iter().any(|&(first, count)| first <= sub && sub < first + count)
+                parts.iter().any(|&(first, count)| first <= sub && sub - first < count)
             }
         }
     }
