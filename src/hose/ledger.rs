@@ -109,6 +109,8 @@ pub struct Entry {
     pub stream_id: Uuid,
     /// When it was written, microseconds since the epoch.
     pub written_us: i64,
+    /// When the oldest record of the batch arrived, microseconds since the epoch.
+    pub oldest_us: i64,
     /// The version of the settings: it rises when they change, as in the service.
     pub version: u64,
     /// What the settings were, shortened.

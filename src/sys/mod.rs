@@ -4,6 +4,7 @@
 //! disk in its place. Nothing here knows what a record is.
 
 pub mod clock;
+pub mod failpoint;
 pub mod fs;
 pub mod lock;
 pub mod process;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::args::GetArgs;
 
-use super::trouble::Trouble;
 use super::until;
 use crate::cli::meter::Meter;
 use crate::cli::report;
 use crate::cli::signal::Shutdown;
+use crate::cli::trouble::Trouble;
 use crate::cli::value::Position;
 use crate::record::ShardId;
 use crate::stream::{Consumer, Error, Order, Patience, Stream, StreamReader, Until, Waiter, Worker};

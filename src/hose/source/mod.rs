@@ -77,8 +77,11 @@ pub trait Source {
     /// Waits for more at the tail, at most for so long.
     fn wait(&mut self, most: Option<Duration>) -> anyhow::Result<()>;
 
-    /// Begins to read a shard that [`Step::Begun`] spoke of, at this index.
+    /// Begins to read a shard that [`Step::Begun`] spoke of at this index, or anew.
     fn begin(&mut self, shard: ShardId, index: u64) -> anyhow::Result<()>;
+
+    /// Leaves a shard aside; [`Source::begin`] takes it up again.
+    fn pause(&mut self, shard: ShardId);
 
     /// Makes all durable that has been given: it is about to be noted down elsewhere.
     fn make_durable(&mut self) -> anyhow::Result<()>;

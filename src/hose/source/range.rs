@@ -40,6 +40,8 @@ impl Source for RangeSource {
         Ok(())
     }
 
+    fn pause(&mut self, _shard: ShardId) {}
+
     fn make_durable(&mut self) -> anyhow::Result<()> {
         let shards: Vec<ShardId> = self.reader.shards().collect();
         shards.into_iter().try_for_each(|shard| Ok(self.reader.make_durable(shard)?))

@@ -163,10 +163,15 @@ impl Source for StreamSource {
     }
 
     fn begin(&mut self, shard: ShardId, index: u64) -> anyhow::Result<()> {
+        self.reader.remove(shard);
         if let Some(info) = self.reader.stream().manifest().shard(shard).cloned() {
             self.reader.add(&info, Place::Index(index))?;
         }
         Ok(())
+    }
+
+    fn pause(&mut self, shard: ShardId) {
+        self.reader.remove(shard);
     }
 
     fn make_durable(&mut self) -> anyhow::Result<()> {

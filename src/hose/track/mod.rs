@@ -107,8 +107,7 @@ impl Tracker {
         if index >= lane.resume {
             return true;
         }
-        let at = lane.old.partition_point(|left| left.first + left.count <= index);
-        lane.old.get(at).is_some_and(|left| left.first <= index && left.has_part(sub))
+        positions::is_left(&lane.old, index, sub)
     }
 
     /// Notes that `rows` rows from `origin` on are in an object.
@@ -126,6 +125,11 @@ impl Tracker {
     pub fn read_to(&mut self, shard: ShardId, index: u64) {
         let lane = self.lanes.entry(shard).or_default();
         lane.to = lane.to.max(index);
+    }
+
+    /// Whether all before `index` has been read.
+    pub fn has_read(&self, shard: ShardId, index: u64) -> bool {
+        self.lanes.get(&shard).is_some_and(|lane| lane.to >= index)
     }
 
     /// Notes that all of a shard has been read.

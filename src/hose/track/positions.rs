@@ -29,6 +29,11 @@ impl ShardPosition {
         self.left.first().map_or(self.to, |left| left.first)
     }
 
+    /// Whether this record, or this part of it, is among what is left.
+    pub fn is_left(&self, index: u64, sub: Option<u64>) -> bool {
+        is_left(&self.left, index, sub)
+    }
+
     /// Whether all of a closed shard is delivered.
     pub fn is_done(&self) -> bool {
         self.end && self.left.is_empty()
@@ -49,7 +54,7 @@ pub struct Left {
 
 impl Left {
     /// Whether a part of it, or the whole where it has none, is among what is left.
-    pub(super) fn has_part(&self, sub: Option<u64>) -> bool {
+    fn has_part(&self, sub: Option<u64>) -> bool {
         match (&self.parts, sub) {
             (None, _) | (Some(_), None) => true,
             (Some(parts), Some(sub)) => {
@@ -57,6 +62,11 @@ impl Left {
             }
         }
     }
+}
+
+pub(super) fn is_left(list: &[Left], index: u64, sub: Option<u64>) -> bool {
+    let at = list.partition_point(|left| left.first + left.count <= index);
+    list.get(at).is_some_and(|left| left.first <= index && left.has_part(sub))
 }
 
 /// `[first, count]`, or with parts `[first, count, [[first, count], ...]]`.
