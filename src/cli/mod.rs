@@ -10,6 +10,8 @@ pub mod args;
 pub mod consumers;
 pub mod docs;
 pub mod get;
+#[cfg(feature = "hose")]
+pub mod hose;
 pub mod input;
 pub mod meter;
 pub mod output;

@@ -48,6 +48,16 @@ pub struct FailedRecord {
     pub key: Option<Box<str>>,
     /// Why.
     pub failure: Failure,
+    /// What the service has beside that in its failed records for a destination.
+    pub details: Vec<(&'static str, String)>,
+}
+
+/// Counts a record among those of its shard: first and last index, and how many.
+pub fn extend(shards: &mut BTreeMap<u32, (u64, u64, u64)>, origin: &Origin) {
+    let extent = shards.entry(origin.shard.0).or_insert((origin.index, origin.index, 0));
+    extent.0 = extent.0.min(origin.index);
+    extent.1 = extent.1.max(origin.index);
+    extent.2 += 1;
 }
 
 /// What stands for a partition, given by whoever names objects.
@@ -179,10 +189,7 @@ impl Gather {
         open.records += 1;
         open.bytes += payload.len() as u64;
         open.oldest_us = open.oldest_us.min(origin.arrival_us);
-        let extent = open.shards.entry(origin.shard.0).or_insert((origin.index, origin.index, 0));
-        extent.0 = extent.0.min(origin.index);
-        extent.1 = extent.1.max(origin.index);
-        extent.2 += 1;
+        extend(&mut open.shards, origin);
         let chunk_bytes = open.chunk.bytes.len();
         if chunk_bytes >= CHUNK_BYTES || open.chunk.len() >= CHUNK_ROWS || chunk_bytes >= self.chunk_bytes() {
             self.hand_on(id)?;
@@ -238,7 +245,7 @@ impl Gather {
             let Some(origin) = chunk.origin(row) else { continue };
             let data = chunk.payload(row).to_vec();
             open.records -= 1;
-            open.failed.push(FailedRecord { origin, data, key: None, failure });
+            open.failed.push(FailedRecord { origin, data, key: None, failure, details: Vec::new() });
         }
         if prepared.rows > 0 {
             let writer = match &mut open.writer {

@@ -4,6 +4,7 @@
 //! because the run before was killed between delivery and commit, each states in its own first lines.
 
 pub mod metrics;
+pub mod objects;
 
 use std::sync::Arc;
 

@@ -55,11 +55,13 @@ impl Destination for Objects {
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, DeliveryError>> {
         let this = &*self;
         Box::pin(async move {
-            stream::iter(&batch.parcels)
-                .map(|parcel| this.put(&parcel.name, &parcel.body))
-                .buffer_unordered(AT_ONCE)
-                .try_collect::<()>()
-                .await?;
+            // Boxed, or the compiler takes their borrows for more general than they are.
+            let puts: Vec<BoxFuture<'_, _>> = batch
+                .parcels
+                .iter()
+                .map(|parcel| Box::pin(this.put(&parcel.name, &parcel.body)) as BoxFuture<'_, _>)
+                .collect();
+            stream::iter(puts).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
             Ok(Vec::new())
         })
     }
