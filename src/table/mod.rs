@@ -58,3 +58,14 @@
 //! pub fn extend(batch: &RecordBatch, columns: Vec<(FieldRef, ArrayRef)>) -> Result<RecordBatch, SchemaError>;
 //! pub struct CsvRows;                      // { header, delimiter, null }; Decoders::with_csv(CsvRows) makes payloads CSV rows
 //! ```
+
+mod json;
+mod number;
+mod rows;
+mod schema;
+mod time;
+mod widen;
+
+pub use rows::{BadRow, CsvRows, Decoded, Outcome, RowDecoder, RowOptions};
+pub use schema::{COLUMNS_MAX, Column, DEPTH_MAX, NAME_BYTES_MAX, Schema, SchemaError, Type};
+pub use time::{TimestampFormat, TimestampPattern};
