@@ -436,6 +436,18 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// What it is, for people.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Bool(value) => format!("boolean {value}"),
+            Self::Number(number) => super::rows::found(number.text),
+            Self::String(text) => format!("string {}", super::rows::quoted(text)),
+            Self::Array(_) => "an array".to_owned(),
+            Self::Object(_) => "an object".to_owned(),
+        }
+    }
+
     /// Whether there is anything in it but nulls, empty objects and empty arrays.
     pub(super) fn says_something(&self) -> bool {
         match self {

@@ -16,49 +16,24 @@
 //! evolves the schema under a lock when a block does not fit. What was made under an earlier version of a schema is
 //! brought to the present one by [`Schema::adapt`].
 //!
-//! # Being built; these signatures are fixed
-//!
-//! ```text
-//! pub struct Schema;                       // Clone, PartialEq, Debug, Default (no columns); Display is DDL
-//! impl Schema {
-//!     pub fn new(columns: Vec<Column>) -> Result<Schema, SchemaError>;
-//!     pub fn parse(text: &str) -> Result<Schema, SchemaError>;      // JSON (three forms) or DDL
-//!     pub fn from_arrow(schema: &arrow::datatypes::Schema) -> Result<Schema, SchemaError>;
-//!     pub fn columns(&self) -> &[Column];
-//!     pub fn arrow(&self) -> &arrow::datatypes::SchemaRef;
-//!     pub fn to_ddl(&self) -> String;      // also Display
-//!     pub fn to_json(&self) -> String;     // {"columns":[{"name":..,"type":"<ddl>","nullable":..}]}
-//!     pub fn evolve(&self, bytes: &[u8], ends: &[u32], options: &RowOptions) -> Evolved;  // { schema, changed, bad }
-//!     pub fn adapt(&self, batch: &RecordBatch) -> Result<RecordBatch, SchemaError>;
-//! }
-//! pub struct Column { pub name: String, pub kind: Type, pub nullable: bool, pub format: Option<String> }
-//! pub enum Type { Boolean, TinyInt, SmallInt, Int, BigInt, Float, Double, Decimal{..}, String, Varchar(u32), Char(u32),
-//!                 Binary, Date, Timestamp{unit, utc}, Array(Box<Type>), Struct(Vec<Column>), Map(Box<Type>, Box<Type>) }
-//!
-//! pub struct RowOptions { case_sensitive, dots_to_underscores, mappings, timestamps, coerce }   // Default, Clone
-//! pub struct RowDecoder;                   // Send, Clone (cheap)
-//! impl RowDecoder {
-//!     pub fn new(schema: &Schema, options: &RowOptions) -> Result<RowDecoder, SchemaError>;
-//!     pub fn schema(&self) -> &Schema;
-//!     pub fn decode(&mut self, bytes: &[u8], ends: &[u32]) -> Decoded;    // fixed schema: unknown keys ignored
-//!     pub fn fit(&mut self, bytes: &[u8], ends: &[u32]) -> Outcome;       // Rows(Decoded) | Drift
-//!     pub fn settle(&mut self, bytes: &[u8], ends: &[u32]) -> Decoded;    // after evolve: unknown keys are bad rows
-//! }
-//! pub struct Decoded { pub batch: RecordBatch, pub bad: Vec<BadRow>, pub rows: usize }
-//! impl Decoded { pub fn kept(&self) -> impl Iterator<Item = usize>; }     // numbers of the rows in the batch
-//! pub struct BadRow { pub row: usize, pub reason: String }
-//!
-//! pub struct Decoders;                     // Sync: one for a whole run, used by all threads
-//! impl Decoders {
-//!     pub fn fixed(schema: Schema, options: RowOptions) -> Result<Decoders, SchemaError>;
-//!     pub fn evolving(schema: Schema, options: RowOptions) -> Result<Decoders, SchemaError>;  // Schema::default() to infer
-//!     pub fn decode(&self, bytes: &[u8], ends: &[u32]) -> Converted;      // { schema: Arc<Schema>, version: u64, decoded }
-//!     pub fn schema(&self) -> Arc<Schema>;
-//! }
-//! pub fn extend(batch: &RecordBatch, columns: Vec<(FieldRef, ArrayRef)>) -> Result<RecordBatch, SchemaError>;
-//! pub struct CsvRows;                      // { header, delimiter, null }; Decoders::with_csv(CsvRows) makes payloads CSV rows
 //! ```
+//! use kpipe::table::{Decoders, RowOptions, Schema};
+//!
+//! let decoders = Decoders::evolving(Schema::default(), RowOptions::default())?;
+//! let bytes = b"{\"id\":1}\n{\"id\":\"x\"}\n{\"id\":2.5}\n";
+//! let converted = decoders.decode(bytes, &[8, 19, 30]);
+//! assert_eq!(converted.schema.to_string(), "id double");
+//! assert_eq!(converted.decoded.batch.num_rows(), 2);
+//! assert_eq!(converted.decoded.bad[0].reason, "column \"id\": expected double, found string \"x\"");
+//! # Ok::<(), kpipe::table::SchemaError>(())
+//! ```
+//!
+//! [`rows`](RowDecoder) says which values fit which column, [`infer`](Inference) what a column becomes and how it can
+//! change, [`TimestampFormat`] how moments are written.
 
+mod adapt;
+mod decoders;
+mod infer;
 mod json;
 mod number;
 mod rows;
@@ -66,6 +41,11 @@ mod schema;
 mod time;
 mod widen;
 
+pub use adapt::extend;
+pub use decoders::{Converted, Decoders};
+pub use infer::{Evolved, Inference};
 pub use rows::{BadRow, CsvRows, Decoded, Outcome, RowDecoder, RowOptions};
-pub use schema::{COLUMNS_MAX, Column, DEPTH_MAX, NAME_BYTES_MAX, Schema, SchemaError, Type};
+pub use schema::{
+    COLUMNS_MAX, Column, DECIMAL_DIGITS_MAX, DEPTH_MAX, NAME_BYTES_MAX, Schema, SchemaError, Type,
+};
 pub use time::{TimestampFormat, TimestampPattern};

@@ -89,6 +89,11 @@ impl<'a> Number<'a> {
         Self::scan(text).ok().filter(|number| number.text.len() == text.len())
     }
 
+    /// Whether it is written as an integer.
+    pub(super) fn is_plain_integer(self) -> bool {
+        !self.text.contains(['.', 'e', 'E'])
+    }
+
     /// As an integer. `1.0` and `1e3` are integers too.
     #[inline]
     pub(super) fn to_i64(self) -> Result<i64, NotInteger> {

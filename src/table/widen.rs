@@ -25,3 +25,21 @@ pub(super) fn for_number(kind: &Type, number: Number<'_>) -> Option<Type> {
         _ => None,
     }
 }
+
+/// Whether every value of one type is one of another (a `bigint` as a `double` but for its last bits).
+pub(super) fn is_wider(from: &Type, to: &Type) -> bool {
+    let rank = |kind: &Type| match kind {
+        Type::TinyInt => Some(1),
+        Type::SmallInt => Some(2),
+        Type::Int => Some(3),
+        Type::BigInt => Some(4),
+        Type::Double => Some(5),
+        _ => None,
+    };
+    match (from, to) {
+        (Type::Float, Type::Double) => true,
+        (Type::Char(from) | Type::Varchar(from), Type::Char(to) | Type::Varchar(to)) => from <= to,
+        (Type::Char(_) | Type::Varchar(_), Type::String) => true,
+        (from, to) => rank(from).zip(rank(to)).is_some_and(|(from, to)| from <= to),
+    }
+}

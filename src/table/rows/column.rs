@@ -19,7 +19,7 @@ use base64::Engine;
 use super::fault::{Fault, Result, Step, found, mismatch, quoted};
 use super::names::Names;
 use super::{Context, RowOptions, Unknown};
-use crate::table::json::Scanner;
+use crate::table::json::{Scanner, Value};
 use crate::table::number::Number;
 use crate::table::schema::{Column as Named, SchemaError, Type};
 use crate::table::time::{self, TimestampFormat};
@@ -317,7 +317,9 @@ impl Column {
             (Data::TinyInt(values), _) => narrow(values, number),
             (Data::SmallInt(values), _) => narrow(values, number),
             (Data::Int(values), _) => narrow(values, number),
+            (Data::BigInt(values), _) => narrow(values, number),
             (Data::Float(values), _) => number.to_f32().map(|value| values.push(value)).is_some(),
+            (Data::Double(values), _) => number.to_f64().map(|value| values.push(value)).is_some(),
             (Data::Decimal(values), Type::Decimal { precision, scale }) => {
                 decimal(number, *precision, *scale).map(|value| values.push(value)).is_some()
             }
@@ -348,17 +350,50 @@ impl Column {
 
     /// Takes a string into a column that is not plainly of strings.
     fn string(&mut self, json: &mut Scanner<'_>, context: &mut Context<'_>) -> Result<()> {
-        // What a text stands for here is nothing that coercion is for.
+        let takes = self.takes_strings(context);
+        let value = json.string(&mut context.scratch)?;
+        let show = || format!("string {}", quoted(value));
+        if takes {
+            return self.text(value, show);
+        }
+        Err(Fault::value(mismatch(&self.kind, &show())))
+    }
+
+    /// Takes a string, a number or a boolean that has been read already. Objects and arrays go only where they are text.
+    pub(in crate::table) fn take(&mut self, value: &Value<'_>, context: &Context<'_>) -> Result<()> {
+        let takes_strings = self.takes_strings(context);
+        match (value, &mut self.data) {
+            (Value::Null, _) => {
+                self.push_null();
+                Ok(())
+            }
+            (Value::Number(number), _) => self.number(*number, context),
+            (Value::String(text), _) if takes_strings => {
+                self.text(text, || format!("string {}", quoted(text)))
+            }
+            (Value::Bool(value), Data::Boolean(values)) => {
+                values.push(*value);
+                self.taken();
+                Ok(())
+            }
+            // What it is written as is not known here, and makes no difference.
+            (Value::Bool(_) | Value::Array(_) | Value::Object(_), Data::Text(_))
+                if context.options.coerce =>
+            {
+                self.text("", String::new)
+            }
+            _ => Err(Fault::value(mismatch(&self.kind, &value.describe()))),
+        }
+    }
+
+    /// Whether a string can be a value.
+    fn takes_strings(&self, context: &Context<'_>) -> bool {
+        // What a text stands for in these is nothing that coercion is for.
         let own = matches!(
             self.data,
             Data::Text(_) | Data::Binary(_) | Data::Date(_) | Data::Timestamp(_) | Data::Decimal(_)
         );
-        let value = json.string(&mut context.scratch)?;
-        let show = || format!("string {}", quoted(value));
-        if own || context.options.coerce {
-            return self.text(value, show);
-        }
-        Err(Fault::value(mismatch(&self.kind, &show())))
+        own || context.options.coerce
     }
 
     /// Takes what is neither a string nor a number, or reports it.
@@ -373,7 +408,7 @@ impl Column {
 
     /// Takes a value that is written as a text: in a string, as the key of a map, in a field of CSV. `show` says what it
     /// is where it does not fit.
-    pub(super) fn text(&mut self, text: &str, show: impl Fn() -> String) -> Result<()> {
+    pub(in crate::table) fn text(&mut self, text: &str, show: impl Fn() -> String) -> Result<()> {
         let missed = match self.take_text(text) {
             Ok(()) => {
                 self.taken();
@@ -684,10 +719,6 @@ impl Member {
     #[cold]
     fn null(&self, what: &str) -> Box<Fault> {
         Fault::value(mismatch(&self.column.kind, what)).within(Step::Field(self.name.clone()))
-    }
-
-    pub(super) fn kind(&self) -> &Type {
-        &self.column.kind
     }
 }
 

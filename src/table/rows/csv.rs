@@ -11,15 +11,35 @@ use super::fault::{Fault, Result};
 use super::{Context, RowOptions, Unknown};
 
 /// How rows of CSV are read.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct CsvRows {
     header: Vec<String>,
+    delimiter: u8,
     null: String,
     reader: Reader,
     /// The column of each field.
     columns: Vec<Option<usize>>,
     text: Vec<u8>,
     ends: Vec<usize>,
+}
+
+impl Clone for CsvRows {
+    fn clone(&self) -> Self {
+        Self {
+            header: self.header.clone(),
+            delimiter: self.delimiter,
+            null: self.null.clone(),
+            // The clone of a reader of csv-core 0.1 has not its tables.
+            reader: reader(self.delimiter),
+            columns: self.columns.clone(),
+            text: Vec::new(),
+            ends: Vec::new(),
+        }
+    }
+}
+
+fn reader(delimiter: u8) -> Reader {
+    ReaderBuilder::new().delimiter(delimiter).build()
 }
 
 impl CsvRows {
@@ -30,8 +50,9 @@ impl CsvRows {
     pub fn new(header: &[u8], delimiter: u8) -> std::result::Result<Self, String> {
         let mut rows = Self {
             header: Vec::new(),
+            delimiter,
             null: String::new(),
-            reader: ReaderBuilder::new().delimiter(delimiter).build(),
+            reader: reader(delimiter),
             columns: Vec::new(),
             text: Vec::new(),
             ends: Vec::new(),
@@ -63,7 +84,7 @@ impl CsvRows {
     ) -> Self {
         let columns: Vec<_> = columns.map(|column| options.normal(column)).collect();
         let find = |name: &String| {
-            let name = options.column(name);
+            let name = options.column(name)?;
             columns.iter().position(|column| *column == name)
         };
         self.columns = self.header.iter().map(find).collect();

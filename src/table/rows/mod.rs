@@ -39,6 +39,7 @@ mod tests;
 pub(super) use column::Column as Values;
 pub use csv::CsvRows;
 pub use decoder::{Decoded, Outcome, RowDecoder};
+pub(super) use decoder::{not_an_object, payloads};
 pub use fault::BadRow;
 pub(super) use fault::{Fault, Result, Step, found, mismatch, quoted};
 pub use options::RowOptions;

@@ -42,14 +42,15 @@ impl RowOptions {
         name
     }
 
-    /// The name of the column that the value of a row's key belongs to, `normal` as for a schema that comes out of rows.
-    pub(in crate::table) fn column<'a>(&self, key: &'a str) -> Cow<'a, str> {
+    /// The column that the value of a row's key belongs to, by what names are compared by. None where the key is the name
+    /// of a column whose values have another key.
+    pub(in crate::table) fn column<'a>(&self, key: &'a str) -> Option<Cow<'a, str>> {
         let normal = self.normal(key);
-        let mapped = self.mappings.iter().find(|(_, mapped)| self.normal(mapped) == normal);
-        match mapped {
-            Some((column, _)) => Cow::Owned(self.normal(column).into_owned()),
-            None => normal,
+        if let Some((column, _)) = self.mappings.iter().find(|(_, mapped)| self.normal(mapped) == normal) {
+            return Some(Cow::Owned(self.normal(column).into_owned()));
         }
+        let elsewhere = self.mappings.iter().any(|(column, _)| self.normal(column) == normal);
+        (!elsewhere).then_some(normal)
     }
 }
 
@@ -66,10 +67,11 @@ mod tests {
         options.dots_to_underscores = true;
         assert_eq!(options.normal("User.Name"), "user_name");
         options.mappings = vec![("ts".to_owned(), "Timestamp".to_owned())];
-        assert_eq!(options.column("TIMESTAMP"), "ts");
-        assert_eq!(options.column("other"), "other");
+        assert_eq!(options.column("TIMESTAMP").as_deref(), Some("ts"));
+        assert_eq!(options.column("other").as_deref(), Some("other"));
+        assert_eq!(options.column("TS"), None);
         options.case_sensitive = true;
-        assert_eq!(options.column("TIMESTAMP"), "TIMESTAMP");
-        assert_eq!(options.column("Timestamp"), "ts");
+        assert_eq!(options.column("TIMESTAMP").as_deref(), Some("TIMESTAMP"));
+        assert_eq!(options.column("Timestamp").as_deref(), Some("ts"));
     }
 }

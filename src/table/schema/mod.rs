@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 
-pub(in crate::table) use types::LIST_ITEM;
 pub use types::{Column, DECIMAL_DIGITS_MAX, Type};
 
 use super::time::TimestampFormat;

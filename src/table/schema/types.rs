@@ -85,7 +85,7 @@ impl Column {
 }
 
 /// The names that Parquet gives to what is inside lists and maps: other readers find them as they expect them.
-pub(in crate::table) const LIST_ITEM: &str = "element";
+const LIST_ITEM: &str = "element";
 const MAP_ENTRIES: &str = "key_value";
 const MAP_KEY: &str = "key";
 const MAP_VALUE: &str = "value";

@@ -4,10 +4,12 @@
 //!
 //! * Texts: `2024-05-06T07:08:09.123456Z` and its relatives: a space or `t` for the `T`, one digit for month, day or
 //!   hour, no seconds, any number of digits behind the point, an offset (`+02:00`, `+0200`, `+02`, `Z`, ` UTC`) or none,
-//!   which means UTC; a date alone is its midnight. A text that is a number is taken as the number.
-//! * Numbers, by how large they are, as the OpenX reader does it: below 10^11 seconds (until the year 5138), below
-//!   10^14 milliseconds, below 10^17 microseconds, else nanoseconds. A point makes no difference: `1700000000.25` is a
-//!   quarter of a second past.
+//!   which means UTC; a date alone is its midnight. A text that is a number of nine digits or more is taken as the
+//!   number: with fewer it is rather a year or a day.
+//! * Numbers, by how large they are: below 10^11 seconds (until the year 5138), below 10^14 milliseconds, below 10^17
+//!   microseconds, else nanoseconds. The OpenX reader does it by digits, 13 and more being milliseconds; here twelve are
+//!   too, so that the years before 2001 come out right. A point makes no difference: `1700000000.25` is a quarter of a
+//!   second past.
 //!
 //! A moment between two of the column's units belongs to the earlier one.
 
@@ -175,7 +177,7 @@ impl Digits<'_> {
 }
 
 /// A moment in RFC 3339, as strict as that is: what a column can be told by. No other text is written like this.
-pub(super) fn is_rfc3339(text: &str) -> bool {
+fn is_rfc3339(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() >= "2024-01-01T00:00:00Z".len()
         && (bytes[4], bytes[7], bytes[13], bytes[16]) == (b'-', b'-', b':', b':')
@@ -232,7 +234,8 @@ impl Digits<'_> {
 #[inline]
 pub(super) fn parse(text: &str, formats: &[TimestampFormat]) -> Option<Moment> {
     if formats.is_empty() {
-        return iso(text).or_else(|| Number::parse(text).and_then(|number| since_epoch(number, formats)));
+        let number = || Number::parse(text).filter(|number| number.to_f64().is_some_and(|n| n.abs() >= 1e8));
+        return iso(text).or_else(|| since_epoch(number()?, formats));
     }
     formats.iter().find_map(|format| match format {
         TimestampFormat::Pattern(pattern) => pattern.0.read(text),
@@ -241,8 +244,12 @@ pub(super) fn parse(text: &str, formats: &[TimestampFormat]) -> Option<Moment> {
     })
 }
 
-/// Whether a text is a moment by one of the patterns.
-pub(super) fn matches_pattern(text: &str, formats: &[TimestampFormat]) -> bool {
+/// Whether a text is a moment so plainly that a column is made one of timestamps by it: RFC 3339, or one of the patterns.
+pub(super) fn is_timestamp(text: &str, formats: &[TimestampFormat]) -> bool {
+    if formats.is_empty() { is_rfc3339(text) } else { matches_pattern(text, formats) }
+}
+
+fn matches_pattern(text: &str, formats: &[TimestampFormat]) -> bool {
     formats.iter().any(|format| match format {
         TimestampFormat::Pattern(pattern) => pattern.0.has_time() && pattern.0.read(text).is_some(),
         _ => false,

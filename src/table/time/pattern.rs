@@ -46,6 +46,7 @@ enum Field {
 struct Width {
     least: usize,
     most: usize,
+    letters: usize,
 }
 
 /// Sections in brackets in each other: nobody writes more, and they are read by recursion.
@@ -143,10 +144,11 @@ impl Pattern {
 }
 
 fn field(c: char, count: usize) -> Option<Item> {
-    let number = |field, most| Item::Number(field, Width { least: 1, most: count.max(most) });
+    let width = |field, least, most| Item::Number(field, Width { least, most, letters: count });
+    let number = |field, most| width(field, 1, count.max(most));
     Some(match c {
-        'y' | 'u' | 'Y' if count == 2 => Item::Number(Field::ShortYear, Width { least: 2, most: 2 }),
-        'y' | 'u' | 'Y' => Item::Number(Field::Year, Width { least: count.min(4), most: 4 }),
+        'y' | 'u' | 'Y' if count == 2 => width(Field::ShortYear, 2, 2),
+        'y' | 'u' | 'Y' => width(Field::Year, count.min(4), 4),
         'M' | 'L' if count > 2 => Item::Month,
         'M' | 'L' => number(Field::Month, 2),
         'd' => number(Field::Day, 2),
@@ -157,7 +159,7 @@ fn field(c: char, count: usize) -> Option<Item> {
         'h' => number(Field::HalfHourFrom1, 2),
         'm' => number(Field::Minute, 2),
         's' => number(Field::Second, 2),
-        'S' => Item::Number(Field::Fraction, Width { least: 1, most: 18 }),
+        'S' => width(Field::Fraction, 1, 18),
         'a' => Item::HalfDay,
         'E' => Item::Day,
         'Z' | 'X' | 'x' | 'z' => Item::Offset,
@@ -167,20 +169,18 @@ fn field(c: char, count: usize) -> Option<Item> {
 
 /// Numbers that follow each other directly are told apart by how many letters they have.
 fn fix_widths(items: &mut [Item]) {
+    let is_number = |item: Option<&Item>| matches!(item, Some(Item::Number(..)));
     for i in 0..items.len() {
-        if let Item::Optional(inner) = &mut items[i] {
-            fix_widths(inner);
-        }
-        let next = matches!(items.get(i + 1), Some(Item::Number(..)));
-        if let Item::Number(field, width) = &mut items[i]
-            && next
-        {
-            let fixed = match field {
-                Field::Year => 4,
-                Field::DayOfYear | Field::Fraction => 3,
-                _ => 2,
-            };
-            *width = Width { least: fixed, most: fixed };
+        let beside = is_number(items.get(i + 1)) || (i > 0 && is_number(items.get(i - 1)));
+        let last = !is_number(items.get(i + 1));
+        match &mut items[i] {
+            Item::Optional(inner) => fix_widths(inner),
+            // The digits behind the point are as many as there are, if nothing follows.
+            Item::Number(Field::Fraction, _) if last => {}
+            Item::Number(_, width) if beside => {
+                *width = Width { least: width.letters, most: width.letters, ..*width };
+            }
+            _ => {}
         }
     }
 }
@@ -228,7 +228,13 @@ fn take(items: &[Item], digits: &mut Digits<'_>, read: &mut Read) -> Option<()> 
                 }
                 digits.at += text.len();
             }
-            Item::Number(Field::Fraction, width) => read.nanos = digits.nanos(width.most)?,
+            Item::Number(Field::Fraction, width) => {
+                let start = digits.at;
+                read.nanos = digits.nanos(width.most)?;
+                if digits.at - start < width.least {
+                    return None;
+                }
+            }
             Item::Number(field, width) => {
                 let number = digits.number(width.least, width.most.min(9))?;
                 read.set(*field, number)?;
@@ -328,6 +334,8 @@ mod tests {
             ("EEE, d MMMM yyyy h:mm a z", "Monday, 6 may 2024 12:08 am UTC", "2024-05-06T00:08:00Z"),
             ("yyyy-MM-dd'T'HH:mm:ss[.SSS]XXX", "2024-05-06T07:08:09Z", "2024-05-06T07:08:09Z"),
             ("yyyy-MM-dd'T'HH:mm:ss[.SSS]XXX", "2024-05-06T07:08:09.5-01:00", "2024-05-06T08:08:09.5Z"),
+            ("yyyyMMddHHmmssSSSSSS", "20240506070809123456", "2024-05-06T07:08:09.123456Z"),
+            ("ssSSmmyyyy", "0950082024", "2024-01-01T00:08:09.5Z"),
             ("yyyy-DDD", "2024-366", "2024-12-31T00:00:00Z"),
             ("MM/dd/yy", "05/06/24", "2024-05-06T00:00:00Z"),
             ("yyyy 'o''clock' k", "2024 o'clock 24", "2024-01-01T00:00:00Z"),
