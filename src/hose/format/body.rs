@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::sys::{File, System};
 
@@ -39,6 +39,14 @@ impl Scratch {
     pub fn begin(&self) -> BodyWriter {
         BodyWriter { scratch: self.clone(), buffer: Vec::new(), spilled: None }
     }
+
+    /// An empty file.
+    pub fn file(&self) -> io::Result<ScratchFile> {
+        let Self { system, dir, stem, next } = self;
+        let path = dir.join(format!(".{stem}.{}.tmp", next.fetch_add(1, Ordering::Relaxed)));
+        let file = system.disk.create(&path)?;
+        Ok(ScratchFile { system: system.clone(), file, path, is_named: AtomicBool::new(true) })
+    }
 }
 
 /// A file of the scratch directory, removed when nobody needs it.
@@ -49,7 +57,7 @@ pub struct ScratchFile {
     /// Its name.
     pub path: PathBuf,
     /// Whether it still has that name.
-    is_named: std::sync::atomic::AtomicBool,
+    is_named: AtomicBool,
 }
 
 impl ScratchFile {
@@ -170,11 +178,7 @@ impl BodyWriter {
             return Ok(());
         }
         if self.spilled.is_none() {
-            let Scratch { system, dir, stem, next } = &self.scratch;
-            let path = dir.join(format!(".{stem}.{}.tmp", next.fetch_add(1, Ordering::Relaxed)));
-            let file = system.disk.create(&path)?;
-            let is_named = std::sync::atomic::AtomicBool::new(true);
-            self.spilled = Some((ScratchFile { system: system.clone(), file, path, is_named }, 0));
+            self.spilled = Some((self.scratch.file()?, 0));
         }
         if let Some((file, len)) = &mut self.spilled {
             file.file.write_at(&[IoSlice::new(&self.buffer), IoSlice::new(more)], *len)?;

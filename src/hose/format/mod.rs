@@ -11,9 +11,14 @@
 //! and the engine closes the object and gives the piece to the next ([`ObjectWriter::append`]). Before an object is
 //! delivered, the columns it was written with are in [`columns::Columns::present`], for the engine to keep.
 
+pub mod arrow_ipc;
 pub mod body;
+pub mod columns;
 pub mod compress;
+pub mod csv;
 mod json;
+pub mod parquet;
+pub mod spec;
 pub mod text;
 
 use std::io;
@@ -21,6 +26,7 @@ use std::io;
 use super::chunk::Chunk;
 use super::failure::BadRow;
 use body::{Body, Scratch};
+use columns::Columns;
 
 /// What a chunk was made into; only its own format knows what is in it.
 pub type Piece = Box<dyn std::any::Any + Send>;
@@ -48,6 +54,11 @@ pub trait Format: Send + Sync {
 
     /// Begins an object. It costs next to nothing until something is appended.
     fn open(&self, scratch: &Scratch) -> io::Result<Box<dyn ObjectWriter>>;
+
+    /// The columns, where the format has any.
+    fn columns(&self) -> Option<&Columns> {
+        None
+    }
 }
 
 /// One object that is being written.
