@@ -23,6 +23,7 @@ mod cloudwatch;
 mod deaggregate;
 mod decompress;
 mod jq;
+mod keys;
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,7 @@ pub use cloudwatch::CloudWatch;
 pub use deaggregate::{Deaggregate, SubRecords};
 pub use decompress::{Compressed, Decompress, RECORD_BYTES_MAX};
 pub use jq::{Jq, JqLimits, JqStage};
+pub use keys::PartitionKeys;
 
 use super::chunk::Origin;
 use super::failure::{ErrorType, Failure};

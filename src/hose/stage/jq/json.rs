@@ -12,7 +12,7 @@ const DEPTH_MAX: usize = 10_000;
 const INTEGER_MAX: f64 = 1e17;
 
 /// Appends a value as JSON on one line, without white space.
-pub(in super::super) fn push_value(value: &Val, out: &mut Vec<u8>) -> Result<(), QueryError> {
+pub(super) fn push_value(value: &Val, out: &mut Vec<u8>) -> Result<(), QueryError> {
     push(value, 0, out)
 }
 

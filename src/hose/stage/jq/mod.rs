@@ -44,7 +44,8 @@ use jaq_json::Val;
 use super::{Fate, Item, RECORD_BYTES_MAX, SPLIT_MAX, Stage, split};
 use crate::codec::json_path::{DEPTH_MAX, too_deep};
 use crate::hose::failure::{ErrorType, Failure};
-pub(super) use json::push_value;
+pub(super) use json::push_number;
+use json::push_value;
 
 /// What a query may use for one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
