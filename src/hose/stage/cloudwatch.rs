@@ -92,7 +92,7 @@ mod tests {
     use super::super::testing::{items, told};
     use super::*;
 
-    /// As the documentation of CloudWatch Logs shows them.
+    /// As the documentation of `CloudWatch` Logs shows them.
     const DATA: &str = r#"{"owner":"111111111111","logGroup":"CloudTrail/logs","logStream":"111111111111_CloudTrail/logs_us-east-1","subscriptionFilters":["Destination"],"messageType":"DATA_MESSAGE","logEvents":[{"id":"31953106606966983378809025079804211143289615424298221568","timestamp":1432826855000,"message":"{\"eventVersion\":\"1.03\"}"},{"id":"2","timestamp":1432826855001,"message":"two\nlines é"}]}"#;
     const CONTROL: &str = r#"{"messageType":"CONTROL_MESSAGE","owner":"CloudwatchLogs","logGroup":"","logStream":"","subscriptionFilters":[],"logEvents":[{"id":"","timestamp":1510109208016,"message":"CWL CONTROL MESSAGE: Checking health of destination Firehose."}]}"#;
 

@@ -22,6 +22,8 @@ mod chain;
 mod cloudwatch;
 mod deaggregate;
 mod decompress;
+mod jq;
+mod keys;
 
 use std::collections::BTreeMap;
 
@@ -29,6 +31,8 @@ pub use chain::{Chain, StageCount};
 pub use cloudwatch::CloudWatch;
 pub use deaggregate::{Deaggregate, SubRecords};
 pub use decompress::{Compressed, Decompress, RECORD_BYTES_MAX};
+pub use jq::{Jq, JqLimits, JqStage};
+pub use keys::PartitionKeys;
 
 use super::chunk::Origin;
 use super::failure::{ErrorType, Failure};
@@ -156,6 +160,10 @@ fn excerpt(text: &str) -> String {
 mod testing {
     //! Records for tests.
 
+    use std::io::Write;
+    use std::path::PathBuf;
+    use std::process::{Command, Stdio};
+
     use super::{Fate, Item};
     use crate::hose::chunk::Origin;
     use crate::record::ShardId;
@@ -181,6 +189,28 @@ mod testing {
 
     pub(super) fn items<T: AsRef<[u8]>>(data: impl IntoIterator<Item = T>) -> Vec<Item> {
         data.into_iter().enumerate().map(|(index, data)| item(index as u64, data)).collect()
+    }
+
+    /// Notes that a test left something out because a program is not here; `make test` shows it.
+    pub(super) fn left_out(program: &str, what: &str) {
+        let text = format!("{what}: there is no {program}\n");
+        eprint!("left out: {text}");
+        let exe = std::env::current_exe().unwrap();
+        let target = exe.ancestors().nth(3).unwrap();
+        let notes =
+            std::env::var_os("KPIPE_TEST_NOTES").map_or_else(|| target.join("test-notes"), PathBuf::from);
+        let file = std::fs::File::options().create(true).append(true).open(notes);
+        // One write, for other tests write there at the same time.
+        file.and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
+    }
+
+    /// What jq says, or `None` where there is none.
+    pub(super) fn tell_jq(args: &[&str], input: &str) -> Option<String> {
+        let mut jq =
+            Command::new("jq").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+        jq.stdin.take()?.write_all(input.as_bytes()).ok()?;
+        let done = jq.wait_with_output().ok()?;
+        Some(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 
     /// Each fate in a line: `0 kept {..}`, `1.2 dropped`, `3 failed CODE`.
