@@ -2,6 +2,7 @@
 //! that misbehave.
 
 mod http;
+mod opensearch;
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@ pub mod client;
 mod flow;
 pub mod http;
 pub mod metrics;
+pub mod opensearch;
 pub mod retry;
 mod rows;
 pub mod secret;

@@ -3,6 +3,8 @@
 //! This file is HTTP/1.1 as far as a receiver needs it: connections are kept, bodies may be chunked or compressed, and
 //! an answer may be late, cut off, too long, no HTTP at all, or given before the request was read.
 
+/// OpenSearch's `_bulk`.
+pub(crate) mod bulk;
 /// The service's HTTP endpoint.
 pub(crate) mod http;
 
