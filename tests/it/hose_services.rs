@@ -3,6 +3,7 @@
 
 mod http;
 mod opensearch;
+mod splunk;
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 /// Files of certificates are smaller.
 const CA_BYTES_MAX: usize = 8 << 20;
 /// After a request to finish what is under way may go on for so long.
-pub(super) const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// How a service is spoken to.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct ClientOptions {
     pub ca_file: Option<PathBuf>,
     /// Whether the proxies of the environment are used.
     pub proxies: bool,
+    /// How long a batch may go on after the run was asked to finish. It does where all goes well; a failure ends it.
+    pub grace: Duration,
 }
 
 impl Default for ClientOptions {
@@ -52,6 +54,7 @@ impl Default for ClientOptions {
             response_timeout: RESPONSE_TIMEOUT,
             ca_file: None,
             proxies: true,
+            grace: GRACE,
         }
     }
 }
@@ -186,6 +189,10 @@ impl Fault {
                 other => Self::Handshake(other.to_string()),
             };
         }
+        // A server that speaks no TLS ends the connection as a rule; this is what is said of it.
+        if error.is_connect() && cause.contains("tls handshake") {
+            return Self::Handshake(cause);
+        }
         if error.is_connect() {
             return Self::Connect(if error.is_timeout() { "timed out".to_owned() } else { cause });
         }
@@ -236,15 +243,10 @@ fn tls(error: &reqwest::Error) -> Option<&rustls::Error> {
             return Some(tls);
         }
         // An io::Error does not count what it was made from as its source.
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if let Some(inner) = inner {
-            if let Some(tls) = inner.downcast_ref() {
-                return Some(tls);
-            }
-            next = inner.source();
-            continue;
-        }
-        next = cause.source();
+        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        };
     }
     None
 }

@@ -7,7 +7,6 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::super::cancel::Cancel;
-use super::client::GRACE;
 use super::metrics::Metrics;
 use super::rows::{self, Row};
 use super::{Batch, DeliveryError, Refused};
@@ -17,11 +16,12 @@ pub(super) async fn whole(
     batch: &Batch,
     metrics: &Metrics,
     cancel: &Cancel,
+    grace: Duration,
     work: impl Future<Output = Outcome>,
 ) -> Outcome {
     rows::check(batch)?;
     metrics.oldest_us.store(rows::oldest_us(batch), Relaxed);
-    let done = cancel.within(GRACE, work).await.unwrap_or(Err(DeliveryError::Interrupted));
+    let done = cancel.within(grace, work).await.unwrap_or(Err(DeliveryError::Interrupted));
     metrics.oldest_us.store(0, Relaxed);
     if let Ok(refused) = &done {
         metrics.refused.fetch_add(refused.len() as u64, Relaxed);

@@ -316,7 +316,8 @@ impl HttpEndpoint {
 
 impl Destination for HttpEndpoint {
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, DeliveryError>> {
-        Box::pin(flow::whole(batch, &self.metrics, &self.cancel, self.deliver_all(batch)))
+        let grace = self.options.client.grace;
+        Box::pin(flow::whole(batch, &self.metrics, &self.cancel, grace, self.deliver_all(batch)))
     }
 
     fn reload(&mut self) {

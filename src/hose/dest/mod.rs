@@ -11,6 +11,8 @@ pub mod opensearch;
 pub mod retry;
 mod rows;
 pub mod secret;
+pub mod splunk;
+pub mod stdout;
 
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use kpipe::hose::cancel::Cancel;
+use kpipe::hose::dest::client::ClientOptions;
 use kpipe::hose::dest::http::{HttpEndpoint, HttpOptions};
 use kpipe::hose::dest::secret::SecretSource;
 use kpipe::hose::dest::{DeliveryError, Destination, RetryPolicy};
@@ -12,7 +13,7 @@ use kpipe::sys::System;
 
 use super::{batch, client, codes, deliver, quick, rows};
 use crate::receivers::http::{Collector, Fault};
-use crate::receivers::{Receiver, Reply};
+use crate::receivers::{Receiver, Reply, ca_file};
 
 fn options(receiver: &Receiver<Collector>) -> HttpOptions {
     HttpOptions {
@@ -306,4 +307,30 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
     let missing =
         HttpOptions { access_key: Some(SecretSource::File("/nonexistent/k".into())), ..url("http://h/") };
     assert!(wrong(missing).contains("/nonexistent/k"));
+}
+
+#[test]
+fn certificates_are_checked() {
+    let receiver = Receiver::start_tls(Collector::default());
+    let url = format!("https://{}/", receiver.address);
+    let policy = RetryPolicy { duration: Duration::from_millis(20), ..quick() };
+    let with = |url: &str, client: ClientOptions| HttpOptions {
+        url: url.to_owned(),
+        client,
+        retry: policy,
+        ..HttpOptions::default()
+    };
+    let trusting = ClientOptions { ca_file: Some(ca_file()), ..client() };
+    let mut endpoint = open(with(&url, trusting.clone()));
+    assert!(deliver(&mut endpoint, &batch(&words(3))).expect("delivered").is_empty());
+    assert_eq!(records(&receiver), words(3));
+    let mut endpoint = open(with(&url, client()));
+    let refused = deliver(&mut endpoint, &batch(&words(1))).expect("a verdict");
+    assert_eq!(codes(&refused), ["HttpEndpoint.ConnectionFailed"]);
+    let message = &refused[0].failure.message;
+    assert!(message.starts_with("certificate not trusted"), "{message}");
+    let plain = Receiver::start(Collector::default());
+    let mut endpoint = open(with(&format!("https://{}/", plain.address), trusting));
+    let refused = deliver(&mut endpoint, &batch(&words(1))).expect("a verdict");
+    assert!(refused[0].failure.message.starts_with("TLS"), "{}", refused[0].failure.message);
 }

@@ -68,7 +68,7 @@ fn an_answer_that_was_lost_makes_no_document_twice() {
     let receiver = Receiver::start(Bulk {
         lost_answers: [
             Reply::Close,
-            Reply::Silence(Duration::from_millis(500)),
+            Reply::Late(Duration::from_millis(500), Box::new(Reply::text(200, "late"))),
             Reply::Half(200, Vec::new(), b"{\"items\":[".to_vec()),
             Reply::text(504, "gateway"),
             Reply::json(200, &json!({ "errors": false, "items": [] })),

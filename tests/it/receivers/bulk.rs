@@ -48,10 +48,14 @@ impl Bulk {
         let create = action["create"].as_object().expect("every action is a create");
         assert!(create.keys().all(|key| key == "_index" || key == "_id"), "{action}");
         let index = create["_index"].as_str().expect("an index").to_owned();
-        let id = create.get("_id").and_then(Value::as_str).map(str::to_owned).unwrap_or_else(|| {
-            self.next_id += 1;
-            format!("auto-{}", self.next_id)
-        });
+        let id = create.get("_id").and_then(Value::as_str);
+        let id = id.map_or_else(
+            || {
+                self.next_id += 1;
+                format!("auto-{}", self.next_id)
+            },
+            str::to_owned,
+        );
         assert!(id.len() <= 512);
         let times = self.times.entry(id.clone()).or_default();
         *times += 1;
@@ -91,7 +95,7 @@ impl Service for Bulk {
         }
         let lines: Vec<Value> =
             request.lines().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        assert!(lines.len() % 2 == 0);
+        assert!(lines.len().is_multiple_of(2));
         let items: Vec<Value> = lines.chunks(2).map(|pair| self.create(&pair[0], &pair[1])).collect();
         if let Some(reply) = self.lost_answers.pop_front() {
             return reply;

@@ -5,17 +5,23 @@
 
 /// OpenSearch's `_bulk`.
 pub(crate) mod bulk;
+/// Splunk's HTTP Event Collector.
+pub(crate) mod hec;
 /// The service's HTTP endpoint.
 pub(crate) mod http;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// What was received.
 #[derive(Debug, Clone, Default)]
@@ -78,7 +84,7 @@ impl Reply {
     }
 
     /// Sends it; whether the connection goes on.
-    fn send(&self, stream: &mut TcpStream) -> io::Result<bool> {
+    fn send(&self, stream: &mut Stream) -> io::Result<bool> {
         let head = |status: u16, headers: &[(&str, String)], framing: String| {
             let mut head = format!("HTTP/1.1 {status} Whatever\r\n{framing}\r\n");
             for (name, value) in headers {
@@ -155,6 +161,15 @@ pub(crate) struct Receiver<S> {
 
 impl<S: Service + 'static> Receiver<S> {
     pub(crate) fn start(service: S) -> Self {
+        Self::begin(service, None)
+    }
+
+    /// One that speaks TLS, with a certificate that only [`ca_file`] makes trusted.
+    pub(crate) fn start_tls(service: S) -> Self {
+        Self::begin(service, Some(tls()))
+    }
+
+    fn begin(service: S, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let receiver = Self {
             address: listener.local_addr().expect("an address"),
@@ -173,6 +188,13 @@ impl<S: Service + 'static> Receiver<S> {
                 let Ok(stream) = stream else { continue };
                 let (service, requests) = (Arc::clone(&service), Arc::clone(&requests));
                 let number = connections.fetch_add(1, Ordering::SeqCst);
+                let stream = match &tls {
+                    None => Stream::Plain(stream),
+                    Some(config) => {
+                        let connection = ServerConnection::new(Arc::clone(config)).expect("a connection");
+                        Stream::Tls(Box::new(StreamOwned::new(connection, stream)))
+                    }
+                };
                 thread::spawn(move || serve(stream, number, &service, &requests));
             }
         });
@@ -198,28 +220,80 @@ impl<S> Drop for Receiver<S> {
     }
 }
 
-fn serve<S: Service>(stream: TcpStream, number: usize, service: &Mutex<S>, requests: &Mutex<Vec<Request>>) {
-    let Ok(mut out) = stream.try_clone() else { return };
+/// A connection.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(bytes),
+            Self::Tls(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Stream {
+    #[expect(clippy::disallowed_methods, reason = "this is the write that write_all is made of")]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+/// The certificate of the authority that signed the receivers' own.
+pub(crate) fn ca_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/receivers/tls/ca.pem")
+}
+
+fn tls() -> Arc<ServerConfig> {
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/cert.pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/key.pem")).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key);
+    Arc::new(config.expect("a key for the certificate"))
+}
+
+fn serve<S: Service>(stream: Stream, number: usize, service: &Mutex<S>, requests: &Mutex<Vec<Request>>) {
     let mut input = BufReader::new(stream);
     while let Ok(Some(mut request)) = read_head(&mut input, number) {
         let early = service.lock().expect("no test thread died").head(&request);
         if let Some(reply) = early {
             requests.lock().expect("no test thread died").push(request);
-            let _ = reply.send(&mut out);
+            let _ = reply.send(input.get_mut());
             break;
         }
         let Ok(body) = read_body(&mut input, &request) else { break };
         request.body = body;
         requests.lock().expect("no test thread died").push(request.clone());
         let reply = service.lock().expect("no test thread died").answer(&request);
-        if !matches!(reply.send(&mut out), Ok(true)) {
+        let goes_on =
+            reply.send(input.get_mut()).and_then(|goes_on| input.get_mut().flush().map(|()| goes_on));
+        if !matches!(goes_on, Ok(true)) {
             break;
         }
     }
-    let _ = out.shutdown(Shutdown::Both);
+    if let Stream::Plain(stream) = input.get_ref() {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
 }
 
-fn read_head(input: &mut BufReader<TcpStream>, connection: usize) -> io::Result<Option<Request>> {
+fn read_head(input: &mut BufReader<Stream>, connection: usize) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if input.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -239,7 +313,7 @@ fn read_head(input: &mut BufReader<TcpStream>, connection: usize) -> io::Result<
     }
 }
 
-fn read_body(input: &mut BufReader<TcpStream>, request: &Request) -> io::Result<Vec<u8>> {
+fn read_body(input: &mut BufReader<Stream>, request: &Request) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     if request.header("transfer-encoding").is_some_and(|value| value.contains("chunked")) {
         loop {
