@@ -24,14 +24,14 @@ fn quick() -> RetryPolicy {
     }
 }
 
-/// Connections that never leave the machine, and answers that are waited for shortly.
+/// Connections that never leave the machine.
 fn client() -> ClientOptions {
-    ClientOptions {
-        connect_timeout: Duration::from_secs(2),
-        response_timeout: Duration::from_millis(300),
-        proxies: false,
-        ..ClientOptions::default()
-    }
+    ClientOptions { response_timeout: Duration::from_secs(20), proxies: false, ..ClientOptions::default() }
+}
+
+/// The same, and answers are waited for shortly.
+fn hasty() -> ClientOptions {
+    ClientOptions { response_timeout: Duration::from_millis(300), ..client() }
 }
 
 /// A batch of these payloads, in chunks of three.

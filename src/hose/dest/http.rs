@@ -16,6 +16,7 @@
 //!   instead of for as long again.
 //!
 //! Requests of a batch are sent one after the other, in the order of its records, unless more at once are asked for.
+//! Each has its body in memory: 64 MiB at most, for records of three quarters of that, beside the batch.
 
 mod answer;
 

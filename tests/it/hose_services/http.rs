@@ -11,7 +11,7 @@ use kpipe::hose::dest::{DeliveryError, Destination, RetryPolicy};
 use kpipe::hose::failure::ErrorType;
 use kpipe::sys::System;
 
-use super::{batch, client, codes, deliver, quick, rows};
+use super::{batch, client, codes, deliver, hasty, quick, rows};
 use crate::receivers::http::{Collector, Fault};
 use crate::receivers::{Receiver, Reply, ca_file};
 
@@ -96,7 +96,7 @@ fn every_failure_is_tried_again_with_the_same_id() {
     let count = faults.len();
     let receiver = Receiver::start(Collector::failing(faults));
     let policy = RetryPolicy { duration: Duration::from_secs(5), ..quick() };
-    let mut endpoint = open(HttpOptions { retry: policy, ..options(&receiver) });
+    let mut endpoint = open(HttpOptions { retry: policy, client: hasty(), ..options(&receiver) });
     assert!(deliver(&mut endpoint, &batch(&words(4))).expect("delivered").is_empty());
     let requests = receiver.requests();
     assert_eq!(requests.len(), count + 1);
@@ -126,7 +126,9 @@ fn who_never_answers_well_is_given_up_with_the_service_s_code() {
     for (reply, code) in cases {
         let receiver = Receiver::start(Collector::failing(vec![Fault::Lost(reply); 50]));
         let policy = RetryPolicy { duration: Duration::from_millis(60), ..quick() };
-        let mut endpoint = open(HttpOptions { retry: policy, ..options(&receiver) });
+        // Only who says nothing is not waited for: a slow machine is not to look like one.
+        let client = if code == "HttpEndpoint.RequestTimeout" { hasty() } else { client() };
+        let mut endpoint = open(HttpOptions { retry: policy, client, ..options(&receiver) });
         let refused = deliver(&mut endpoint, &batch(&words(5))).expect("a verdict");
         assert_eq!(rows(&refused), [0, 1, 2, 3, 4]);
         assert!(codes(&refused).iter().all(|c| *c == code), "{code}: {:?}", refused[0]);
@@ -196,7 +198,7 @@ fn too_large_is_halved_down_to_the_record_that_is() {
 
 #[test]
 fn a_large_body_that_nobody_reads_is_too_large_all_the_same() {
-    let receiver = Receiver::start(Collector { body_max: Some(3 << 20), ..Collector::default() });
+    let receiver = Receiver::start(Collector { body_max: Some(3 << 20), rude: true, ..Collector::default() });
     let payloads = vec!["y".repeat(1_000_000); 12];
     let policy = RetryPolicy { duration: Duration::from_secs(5), ..quick() };
     let mut endpoint = open(HttpOptions { retry: policy, ..options(&receiver) });
@@ -333,4 +335,30 @@ fn certificates_are_checked() {
     let mut endpoint = open(with(&format!("https://{}/", plain.address), trusting));
     let refused = deliver(&mut endpoint, &batch(&words(1))).expect("a verdict");
     assert!(refused[0].failure.message.starts_with("TLS"), "{}", refused[0].failure.message);
+}
+
+/// The environment belongs to a process: this test runs itself again with another.
+#[test]
+fn the_proxies_of_the_environment_are_respected() {
+    const CHILD: &str = "KPIPE_TEST_BEHIND_PROXY";
+    if std::env::var_os(CHILD).is_some() {
+        let client = ClientOptions { proxies: true, ..client() };
+        let url = "http://collector.invalid/ingest".to_owned();
+        let mut endpoint = open(HttpOptions { url, client, retry: quick(), ..HttpOptions::default() });
+        assert!(deliver(&mut endpoint, &batch(&words(2))).expect("delivered").is_empty());
+        return;
+    }
+    let proxy = Receiver::start(Collector::default());
+    let status = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "hose_services::http::the_proxies_of_the_environment_are_respected", "--quiet"])
+        .env(CHILD, "1")
+        .env("HTTP_PROXY", proxy.url(""))
+        .env_remove("http_proxy")
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(status.expect("it runs").success());
+    assert_eq!(proxy.requests()[0].target, "http://collector.invalid/ingest");
+    assert_eq!(records(&proxy), words(2));
 }

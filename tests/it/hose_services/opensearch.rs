@@ -11,7 +11,7 @@ use kpipe::hose::failure::ErrorType;
 use kpipe::sys::System;
 use serde_json::{Value, json};
 
-use super::{batch, client, codes, deliver, quick, rows};
+use super::{batch, client, codes, deliver, hasty, quick, rows};
 use crate::receivers::bulk::Bulk;
 use crate::receivers::{Receiver, Reply};
 
@@ -21,7 +21,7 @@ fn options(receiver: &Receiver<Bulk>) -> OpenSearchOptions {
     OpenSearchOptions {
         url: format!("opensearch://{}/logs", receiver.address),
         ids: Some(STREAM.to_owned()),
-        retry: quick(),
+        retry: RetryPolicy { duration: Duration::from_secs(5), ..quick() },
         client: client(),
         ..OpenSearchOptions::default()
     }
@@ -76,8 +76,8 @@ fn an_answer_that_was_lost_makes_no_document_twice() {
         .into(),
         ..Bulk::default()
     });
-    let policy = RetryPolicy { duration: Duration::from_secs(5), ..quick() };
-    let mut to = open(OpenSearchOptions { retry: policy, ..options(&receiver) });
+    let policy = RetryPolicy { duration: Duration::from_secs(10), ..quick() };
+    let mut to = open(OpenSearchOptions { retry: policy, client: hasty(), ..options(&receiver) });
     assert!(deliver(&mut to, &batch(&documents(5))).expect("delivered").is_empty());
     assert_eq!(receiver.requests().len(), 6);
     assert_eq!(stored(&receiver), [0, 1, 2, 3, 4]);
@@ -122,7 +122,7 @@ fn what_is_refused_to_the_end_is_given_up_with_its_own_reason() {
         },
         ..Bulk::default()
     });
-    let policy = RetryPolicy { duration: Duration::from_millis(100), ..quick() };
+    let policy = RetryPolicy { duration: Duration::from_secs(1), ..quick() };
     let mut to = open(OpenSearchOptions { retry: policy, ..options(&receiver) });
     let refused = deliver(&mut to, &batch(&documents(4))).expect("a verdict");
     assert_eq!((rows(&refused), codes(&refused)), (vec![2], vec!["429"]));
@@ -138,7 +138,7 @@ fn waiting_for_answers_is_part_of_the_time() {
         ..Bulk::default()
     });
     let policy = RetryPolicy { duration: Duration::from_millis(500), ..quick() };
-    let mut to = open(OpenSearchOptions { retry: policy, ..options(&receiver) });
+    let mut to = open(OpenSearchOptions { retry: policy, client: hasty(), ..options(&receiver) });
     let refused = deliver(&mut to, &batch(&documents(2))).expect("a verdict");
     assert_eq!(codes(&refused), ["OpenSearch.RequestTimeout"; 2]);
     assert_eq!(refused[0].failure.attempts, 2, "0.3 s each");

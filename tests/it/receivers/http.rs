@@ -32,6 +32,8 @@ pub(crate) struct Collector {
     pub(crate) once: Vec<Vec<u8>>,
     /// Bodies of more bytes are too large.
     pub(crate) body_max: Option<usize>,
+    /// Whether it says so without any manners.
+    pub(crate) rude: bool,
     /// The key that has to come.
     pub(crate) key: Option<String>,
     /// Request ids.
@@ -74,7 +76,8 @@ impl Service for Collector {
     fn head(&mut self, request: &Request) -> Option<Reply> {
         let length: usize = request.header("content-length").and_then(|len| len.parse().ok()).unwrap_or(0);
         if self.body_max.is_some_and(|most| length > most) {
-            return Some(Reply::text(413, "too large"));
+            let reply = Reply::text(413, "too large");
+            return Some(if self.rude { Reply::Rude(Box::new(reply)) } else { reply });
         }
         match self.faults.front() {
             Some(Some(Fault::Early(reply))) => {

@@ -68,6 +68,9 @@ pub(crate) enum Reply {
     Silence(Duration),
     /// The answer after this long.
     Late(Duration, Box<Reply>),
+    /// Where the body was not read: the answer, and what is still on its way is met with a reset, which may reach the
+    /// sender before the answer does. Others read on for a while, as good servers do.
+    Rude(Box<Reply>),
 }
 
 impl Reply {
@@ -129,6 +132,7 @@ impl Reply {
                 thread::sleep(*time);
                 reply.send(stream)
             }
+            Self::Rude(reply) => reply.send(stream).map(|_| false),
         }
     }
 }
@@ -275,7 +279,16 @@ fn serve<S: Service>(stream: Stream, number: usize, service: &Mutex<S>, requests
         let early = service.lock().expect("no test thread died").head(&request);
         if let Some(reply) = early {
             requests.lock().expect("no test thread died").push(request);
-            let _ = reply.send(input.get_mut());
+            let reply = match reply {
+                Reply::Full(status, mut headers, body) => {
+                    headers.push(("Connection", "close".to_owned()));
+                    Reply::Full(status, headers, body)
+                }
+                other => other,
+            };
+            if matches!(reply.send(input.get_mut()), Ok(true)) {
+                linger(&mut input);
+            }
             break;
         }
         let Ok(body) = read_body(&mut input, &request) else { break };
@@ -291,6 +304,14 @@ fn serve<S: Service>(stream: Stream, number: usize, service: &Mutex<S>, requests
     if let Stream::Plain(stream) = input.get_ref() {
         let _ = stream.shutdown(Shutdown::Both);
     }
+}
+
+/// Lets an answer arrive before the connection ends: reads what is on its way until the sender has had enough.
+fn linger(input: &mut BufReader<Stream>) {
+    let Stream::Plain(stream) = input.get_ref() else { return };
+    let _ = stream.shutdown(Shutdown::Write);
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+    let _ = io::copy(input, &mut io::sink());
 }
 
 fn read_head(input: &mut BufReader<Stream>, connection: usize) -> io::Result<Option<Request>> {
