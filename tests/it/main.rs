@@ -18,6 +18,9 @@ mod follow;
 mod format;
 /// kget reads a stream: positions, ends, formats.
 mod get;
+/// Services: HTTP endpoints, OpenSearch, Splunk.
+#[cfg(feature = "hose")]
+mod hose_services;
 /// Which part of the source may use which.
 mod layers;
 /// Real files of the machine.
@@ -28,6 +31,9 @@ mod producer;
 mod put;
 /// The commands of README.md do what it says.
 mod readme;
+/// Services to deliver to.
+#[cfg(feature = "hose")]
+mod receivers;
 mod refused;
 /// kshard makes, shows and changes streams.
 mod shard;

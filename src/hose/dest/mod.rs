@@ -3,8 +3,17 @@
 //! Each destination is a file here, behind [`Destination`]. What is guaranteed when a batch is delivered a second time,
 //! because the run before was killed between delivery and commit, each states in its own first lines.
 
+pub mod client;
+mod flow;
+pub mod http;
 pub mod metrics;
 pub mod objects;
+pub mod opensearch;
+pub mod retry;
+mod rows;
+pub mod secret;
+pub mod splunk;
+pub mod stdout;
 
 use std::sync::Arc;
 
