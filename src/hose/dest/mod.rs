@@ -3,6 +3,10 @@
 //! Each destination is a file here, behind [`Destination`]. What is guaranteed when a batch is delivered a second time,
 //! because the run before was killed between delivery and commit, each states in its own first lines.
 
+mod patience;
+pub mod postgres;
+mod watermark;
+
 use futures_util::future::BoxFuture;
 
 use super::chunk::Chunk;
