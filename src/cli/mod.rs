@@ -18,6 +18,7 @@ pub mod report;
 pub mod shard;
 pub mod signal;
 pub mod stream_name;
+mod trouble;
 pub mod value;
 
 use std::ffi::OsString;

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::args::GetArgs;
-use super::follow::Waiter;
-use super::trouble::Trouble;
+
 use super::until;
 use crate::cli::meter::Meter;
 use crate::cli::report;
 use crate::cli::signal::Shutdown;
+use crate::cli::trouble::Trouble;
 use crate::cli::value::Position;
 use crate::record::ShardId;
-use crate::stream::{Consumer, Error, Order, Patience, Stream, StreamReader, Until, Worker};
+use crate::stream::{Consumer, Error, Order, Patience, Stream, StreamReader, Until, Waiter, Worker};
 
 /// So often the leases are looked at.
 const LOOK: Duration = Duration::from_secs(1);

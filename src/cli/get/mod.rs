@@ -4,14 +4,12 @@ mod args;
 mod consume;
 mod emit;
 mod exec;
-mod follow;
 mod handler;
 mod ledger;
 mod member;
 mod out;
 mod page;
 mod plain;
-mod trouble;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -85,7 +83,7 @@ fn commit_bookmark(
 /// closed the pipe: a checkpoint may have moved past it.
 fn outcome(
     args: &GetArgs,
-    trouble: &trouble::Trouble,
+    trouble: &crate::cli::trouble::Trouble,
     records: u64,
     read: anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
 use super::super::super::failure::{ErrorType, Failure};
-use super::super::{Batch, Refused};
+use super::super::Batch;
+use super::super::patience::LeftOut;
 use super::address::{TableName, identifier};
 use super::fault::Fault;
 use super::row::{Given, Layout, Values};
@@ -36,7 +37,7 @@ pub(super) struct Loader<'a> {
     table: &'a TableName,
     layout: &'a Layout,
     batch: &'a Batch,
-    refused: Vec<Refused>,
+    left_out: Vec<LeftOut>,
 }
 
 impl<'a> Loader<'a> {
@@ -46,16 +47,16 @@ impl<'a> Loader<'a> {
         layout: &'a Layout,
         batch: &'a Batch,
     ) -> Self {
-        Self { client, table, layout, batch, refused: Vec::new() }
+        Self { client, table, layout, batch, left_out: Vec::new() }
     }
 
     /// Loads it. Answers the rows that were left out, in their order.
-    pub(super) async fn load(mut self) -> Result<Vec<Refused>, Fault> {
+    pub(super) async fn load(mut self) -> Result<Vec<LeftOut>, Fault> {
         for group in self.groups().await {
             self.load_group(&group).await?;
         }
-        self.refused.sort_by_key(|refused| refused.place);
-        Ok(self.refused)
+        self.left_out.sort_by_key(|row| row.place);
+        Ok(self.left_out)
     }
 
     /// Sorts the rows by which columns with a default they lack: a copy names its columns, and those that it does not
@@ -72,7 +73,7 @@ impl<'a> Loader<'a> {
                     let given = match self.layout.given(payload, &mut values) {
                         Ok(given) => given,
                         Err(failure) => {
-                            self.refused.push(Refused { place: (p, c, r), failure });
+                            self.left_out.push(LeftOut { place: (p, c, r), failure });
                             continue;
                         }
                     };
@@ -109,7 +110,7 @@ impl<'a> Loader<'a> {
                     self.run("ROLLBACK TO SAVEPOINT khose").await?;
                     if let Some(bad) = search.failed(window, misfit.line) {
                         let failure = Failure::new(ErrorType::Database, misfit.code, misfit.message);
-                        self.refused.push(Refused { place: full(rows[bad]), failure });
+                        self.left_out.push(LeftOut { place: full(rows[bad]), failure });
                     }
                 }
                 Err(fault) => return Err(fault),
@@ -173,13 +174,12 @@ struct Noted {
 }
 
 /// What is kept of the rows that were left out.
-pub(super) fn note(batch: &Batch, refused: &[Refused]) -> Option<String> {
-    let noted: Vec<Noted> = refused
+pub(super) fn note(batch: &Batch, left_out: &[LeftOut]) -> Option<String> {
+    let noted: Vec<Noted> = left_out
         .iter()
-        .filter_map(|refused| {
-            let (p, c, r) = refused.place;
-            let origin = batch.parcels.get(p)?.chunks.get(c)?.origin(r)?;
-            let Failure { code, message, .. } = refused.failure.clone();
+        .filter_map(|LeftOut { place: (p, c, r), failure }| {
+            let origin = batch.parcels.get(*p)?.chunks.get(*c)?.origin(*r)?;
+            let Failure { code, message, .. } = failure.clone();
             Some(Noted { shard: origin.shard.0, index: origin.index, sub: origin.sub, code, message })
         })
         .collect();
@@ -187,14 +187,14 @@ pub(super) fn note(batch: &Batch, refused: &[Refused]) -> Option<String> {
 }
 
 /// The rows that were left out when the batch was loaded.
-pub(super) fn recall(batch: &Batch, noted: Option<&str>) -> Result<Vec<Refused>, Fault> {
+pub(super) fn recall(batch: &Batch, noted: Option<&str>) -> Result<Vec<LeftOut>, Fault> {
     let Some(noted) = noted else { return Ok(Vec::new()) };
     let noted: Vec<Noted> = serde_json::from_str(noted).map_err(|error| {
         Fault::Permanent(format!("what the watermark says of refused rows cannot be read: {error}"))
     })?;
     let noted: BTreeMap<(u32, u64, Option<u64>), Noted> =
         noted.into_iter().map(|noted| ((noted.shard, noted.index, noted.sub), noted)).collect();
-    let mut refused = Vec::with_capacity(noted.len());
+    let mut left_out = Vec::with_capacity(noted.len());
     for (p, parcel) in batch.parcels.iter().enumerate() {
         for (c, chunk) in parcel.chunks.iter().enumerate() {
             for r in 0..chunk.len() {
@@ -202,12 +202,12 @@ pub(super) fn recall(batch: &Batch, noted: Option<&str>) -> Result<Vec<Refused>,
                     chunk.origin(r).and_then(|origin| noted.get(&(origin.shard.0, origin.index, origin.sub)));
                 if let Some(Noted { code, message, .. }) = known {
                     let failure = Failure::new(ErrorType::Database, code.clone(), message.clone());
-                    refused.push(Refused { place: (p, c, r), failure });
+                    left_out.push(LeftOut { place: (p, c, r), failure });
                 }
             }
         }
     }
-    Ok(refused)
+    Ok(left_out)
 }
 
 #[cfg(test)]
@@ -244,12 +244,12 @@ mod tests {
     #[test]
     fn what_was_left_out_is_recalled_however_the_batch_is_cut() {
         let failure = |code: &str| Failure::new(ErrorType::Database, code, "it's \"bad\"");
-        let refused = vec![
-            Refused { place: (0, 0, 2), failure: failure("22P02") },
-            Refused { place: (0, 1, 0), failure: failure("23505") },
+        let left_out = vec![
+            LeftOut { place: (0, 0, 2), failure: failure("22P02") },
+            LeftOut { place: (0, 1, 0), failure: failure("23505") },
         ];
-        let noted = note(&batch(&[4, 3]), &refused).unwrap();
-        assert_eq!(recall(&batch(&[4, 3]), Some(&noted)).unwrap(), refused);
+        let noted = note(&batch(&[4, 3]), &left_out).unwrap();
+        assert_eq!(recall(&batch(&[4, 3]), Some(&noted)).unwrap(), left_out);
         let other = recall(&batch(&[1, 1, 5]), Some(&noted)).unwrap();
         assert_eq!(other.iter().map(|it| it.place).collect::<Vec<_>>(), [(0, 2, 0), (0, 2, 2)]);
         assert_eq!(note(&batch(&[1]), &[]), None);

@@ -21,6 +21,7 @@ mod search;
 pub mod settings;
 mod table;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -35,8 +36,13 @@ use row::{Layout, Mode};
 pub use settings::{Defaults, POSTGRESQL, Settings, SslMode, Surroundings};
 use table::{Kind, Table};
 
+use super::metrics::Metrics;
+use super::patience::{LeftOut, Patience};
 use super::watermark::{Dialect, Standing, Watermark};
 use super::{Batch, DeliveryError, Destination, Refused, RetryPolicy};
+use crate::hose::cancel::Cancel;
+use crate::sys::failpoint::failpoint;
+use crate::sys::{Clock, System};
 
 /// The table of the watermarks, where no other is named.
 pub const WATERMARK: &str = "_khose";
@@ -68,6 +74,8 @@ pub struct Options {
     pub retry: RetryPolicy,
     /// The longest that one attempt may take.
     pub attempt_limit: Duration,
+    /// Asks it to finish.
+    pub cancel: Cancel,
 }
 
 impl Options {
@@ -84,6 +92,7 @@ impl Options {
             create_table: false,
             retry: RetryPolicy::default(),
             attempt_limit: ATTEMPT_LIMIT,
+            cancel: Cancel::new(),
         }
     }
 
@@ -121,20 +130,24 @@ pub struct Postgres {
     options: Options,
     watermark: Watermark,
     session: Option<Session>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
 impl Postgres {
     /// Nothing is asked of the database before the first batch.
-    pub fn new(settings: Settings, options: Options) -> Self {
+    pub fn new(system: &System, settings: Settings, options: Options) -> Self {
         let watermark = Watermark {
             dialect: Dialect::Postgres,
             table: options.watermark.clone().unwrap_or_else(|| options.table.beside(WATERMARK)),
             delivery: options.delivery.clone(),
         };
-        Self { settings, options, watermark, session: None }
+        let metrics = Arc::new(Metrics::new("DeliveryToPostgreSQL"));
+        let clock = Arc::clone(&system.clock);
+        Self { settings, options, watermark, session: None, clock, metrics }
     }
 
-    async fn attempt(&mut self, batch: &Batch) -> Result<Vec<Refused>, Fault> {
+    async fn attempt(&mut self, batch: &Batch) -> Result<Vec<LeftOut>, Fault> {
         // It is put back only when nothing is open on it: whoever drops this future drops the transaction.
         let session = self.session.take().filter(|session| !session.is_closed());
         let mut session = match session {
@@ -142,15 +155,15 @@ impl Postgres {
             None => Session::connect(&self.settings).await?,
         };
         match self.apply(&session, batch).await {
-            Ok(refused) => {
+            Ok(left_out) => {
                 self.session = Some(session);
-                Ok(refused)
+                Ok(left_out)
             }
             Err(fault) => Err(session.cause(fault).await),
         }
     }
 
-    async fn apply(&self, session: &Session, batch: &Batch) -> Result<Vec<Refused>, Fault> {
+    async fn apply(&self, session: &Session, batch: &Batch) -> Result<Vec<LeftOut>, Fault> {
         let client = &session.client;
         let run = async |sql: &str, doing: &str| {
             client.batch_execute(sql).await.map_err(|error| Fault::of(&error, doing))
@@ -164,12 +177,14 @@ impl Postgres {
             }
         };
         let layout = self.layout(session, batch).await?;
-        let refused = Loader::new(client, &self.options.table, &layout, batch).load().await?;
-        let noted = load::note(batch, &refused);
-        self.watermark.set(client, batch, &recent, noted.as_deref(), 0).await?;
+        let left_out = Loader::new(client, &self.options.table, &layout, batch).load().await?;
+        let noted = load::note(batch, &left_out);
+        self.watermark.set(client, batch, &recent, noted.as_deref(), self.clock.now_us()).await?;
+        failpoint("postgres.loaded");
         // If the answer is lost, the next attempt finds out what became of it.
         run("COMMIT", "commit").await?;
-        Ok(refused)
+        failpoint("postgres.committed");
+        Ok(left_out)
     }
 
     /// How records become rows of the table as it is now.
@@ -249,18 +264,20 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
 impl Destination for Postgres {
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Vec<Refused>, DeliveryError>> {
         async move {
-            let mut patience = super::patience::Patience::new(self.options.retry);
+            let (cancel, metrics) = (self.options.cancel.clone(), Arc::clone(&self.metrics));
+            let limit = self.options.attempt_limit;
+            let mut patience = Patience::new(batch, self.options.retry, &cancel, &metrics);
             loop {
-                let limit = self.options.attempt_limit;
-                let outcome = tokio::time::timeout(limit, self.attempt(batch)).await;
-                let fault = match outcome {
-                    Ok(Ok(refused)) => return Ok(patience.count(refused)),
-                    Ok(Err(fault)) => fault,
-                    Err(_) => Fault::Transient(format!("{}: no end within {limit:?}", self.settings.place())),
-                };
-                patience.after(fault).await?;
+                match patience.attempt(limit, self.attempt(batch)).await? {
+                    Ok(left_out) => return Ok(patience.done(left_out, self.clock.now_us())),
+                    Err(fault) => patience.after(fault).await?,
+                }
             }
         }
         .boxed()
+    }
+
+    fn metrics(&self) -> Option<Arc<Metrics>> {
+        Some(Arc::clone(&self.metrics))
     }
 }
