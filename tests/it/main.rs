@@ -18,10 +18,19 @@ mod follow;
 mod format;
 /// kget reads a stream: positions, ends, formats.
 mod get;
+/// Batches into PostgreSQL, each once.
+#[cfg(feature = "hose")]
+mod hose_postgres;
 /// Which part of the source may use which.
 mod layers;
 /// Real files of the machine.
 mod machine;
+/// A proxy that cuts connections to PostgreSQL, or answers in its place.
+#[cfg(feature = "hose")]
+mod postgres_proxy;
+/// A real PostgreSQL.
+#[cfg(feature = "hose")]
+mod postgres_server;
 /// kput --producer stores every record once.
 mod producer;
 /// kput stores what it reads: formats, keys, refusals, acknowledgements.
