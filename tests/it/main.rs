@@ -21,6 +21,9 @@ mod get;
 /// Batches into PostgreSQL, each once.
 #[cfg(feature = "hose")]
 mod hose_postgres;
+/// Batches into a stand-in for Redshift.
+#[cfg(feature = "hose")]
+mod hose_redshift;
 /// Which part of the source may use which.
 mod layers;
 /// Real files of the machine.

@@ -6,6 +6,7 @@
 pub mod metrics;
 mod patience;
 pub mod postgres;
+pub mod redshift;
 pub mod stream;
 mod watermark;
 

@@ -16,6 +16,7 @@
 
 use std::fmt::Write as _;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use uuid::Uuid;
 
@@ -65,12 +66,14 @@ pub(super) enum Standing {
 }
 
 impl Watermark {
-    /// Takes the watermark's lock, within a transaction that has begun, and tells what it says. The table is made if it
-    /// is missing.
+    /// Makes the table if it is missing. For Redshift that is to be done before the transaction begins: a transaction
+    /// sees what was there at its first look, and that must be one behind the lock.
+    pub(super) async fn prepare(&self, client: &Client) -> Result<(), Fault> {
+        if self.is_there(client).await? { Ok(()) } else { self.create(client).await }
+    }
+
+    /// Takes the watermark's lock, within a transaction that has begun, and tells what it says.
     pub(super) async fn lock(&self, client: &Client, batch: &Batch) -> Result<Standing, Fault> {
-        if !self.is_there(client).await? {
-            self.create(client).await?;
-        }
         let (table, delivery) = (self.table.sql(), literal(&self.delivery));
         let take = match self.dialect {
             // The row is there before it is locked, so that two first batches wait for each other too.
@@ -114,21 +117,20 @@ impl Watermark {
         }
         let refused = refused.map_or_else(|| "NULL".to_owned(), literal);
         let (number, id) = (batch.number, batch.id);
-        let sql = match self.dialect {
-            Dialect::Postgres => format!(
+        if self.dialect == Dialect::Postgres {
+            let sql = format!(
                 "UPDATE {table} SET batch = {number}, id = '{id}', updated = now(), recent = '{ids}', \
                  refused = {refused} WHERE delivery = {delivery}"
-            ),
-            // `now()` is known on the leader only.
-            Dialect::Redshift => {
-                let now = jiff::Timestamp::from_microsecond(now_us).unwrap_or_default();
-                format!(
-                    "DELETE FROM {table} WHERE delivery = {delivery}; \
-                     INSERT INTO {table} (delivery, batch, id, updated, recent) \
-                     VALUES ({delivery}, {number}, '{id}', '{now}', '{ids}')"
-                )
-            }
-        };
+            );
+            return self.run(client, &sql).await.map(|_| ());
+        }
+        // `now()` is known on the leader only.
+        let now = jiff::Timestamp::from_microsecond(now_us).unwrap_or_default();
+        self.run(client, &format!("DELETE FROM {table} WHERE delivery = {delivery}")).await?;
+        let sql = format!(
+            "INSERT INTO {table} (delivery, batch, id, updated, recent) \
+             VALUES ({delivery}, {number}, '{id}', '{now}', '{ids}')"
+        );
         self.run(client, &sql).await.map(|_| ())
     }
 
@@ -208,9 +210,7 @@ impl Watermark {
         match client.simple_query(&sql).await {
             Ok(_) => Ok(()),
             // Another run makes it at this very moment: it will be there next time.
-            Err(error)
-                if matches!(error.code().map(|code| code.code()), Some("23505" | "42P07" | "42710")) =>
-            {
+            Err(error) if matches!(error.code().map(SqlState::code), Some("23505" | "42P07" | "42710")) => {
                 Err(Fault::Transient(format!("table {} is being made by another run", self.table)))
             }
             Err(error) => {

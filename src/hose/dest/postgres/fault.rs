@@ -116,8 +116,7 @@ fn is_for_good(error: &Error) -> bool {
 fn passes(code: &str) -> bool {
     match code.get(..2) {
         // Connections; resources; the operator; the machine under the server.
-        Some("08" | "53" | "58") => true,
-        Some("57") => true,
+        Some("08" | "53" | "57" | "58") => true,
         _ => matches!(
             code,
             // A serialization failure, a deadlock, a lock that was not to be had, a transaction that took too long; a

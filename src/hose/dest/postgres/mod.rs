@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio_postgres::error::SqlState;
 
 pub use address::{Address, AddressError, TableName};
 pub(super) use connect::Session;
@@ -169,6 +170,7 @@ impl Postgres {
             client.batch_execute(sql).await.map_err(|error| Fault::of(&error, doing))
         };
         run(BEGIN, "begin").await?;
+        self.watermark.prepare(client).await?;
         let recent = match self.watermark.lock(client, batch).await? {
             Standing::New { recent } => recent,
             Standing::Applied { refused } => {
@@ -191,15 +193,14 @@ impl Postgres {
     async fn layout(&self, session: &Session, batch: &Batch) -> Result<Layout, Fault> {
         let options = &self.options;
         let read = || Table::read(&session.client, &options.table, options.case_sensitive);
-        let table = match read().await? {
-            Some(table) => table,
-            None => {
-                self.make_table(session, batch).await?;
-                read().await?.ok_or_else(|| {
-                    Fault::Permanent(format!("table {} was made and is not to be seen", options.table))
-                })?
-            }
-        };
+        let mut table = read().await?;
+        if table.is_none() {
+            self.make_table(session, batch).await?;
+            table = read().await?;
+        }
+        let table = table.ok_or_else(|| {
+            Fault::Permanent(format!("table {} was made and is not to be seen", options.table))
+        })?;
         let named = |name: &str| {
             table
                 .named(name)
@@ -244,7 +245,7 @@ impl Postgres {
         if !options.create_table {
             return Err(Fault::Permanent(format!("{missing}; try: {sql}")));
         }
-        session.client.batch_execute(&sql).await.map_err(|error| match error.code().map(|code| code.code()) {
+        session.client.batch_execute(&sql).await.map_err(|error| match error.code().map(SqlState::code) {
             // Another run has just made it.
             Some("42P07" | "23505") => Fault::Transient(format!("{missing} yet")),
             _ => Fault::of(&error, &format!("cannot make table {}", options.table)),

@@ -69,16 +69,9 @@ impl Search {
             self.good = 0;
             return Some(rows.start);
         }
-        match line.filter(|line| self.trusts_lines && (1..=rows.len()).contains(line)) {
-            Some(line) => {
-                self.suspect_end = Some(rows.start + line);
-                self.by_line = true;
-            }
-            None => {
-                self.suspect_end = Some(rows.end);
-                self.by_line = false;
-            }
-        }
+        let line = line.filter(|line| self.trusts_lines && (1..=rows.len()).contains(line));
+        self.suspect_end = Some(line.map_or(rows.end, |line| rows.start + line));
+        self.by_line = line.is_some();
         None
     }
 }
@@ -97,13 +90,12 @@ mod tests {
             assert!(!rows.is_empty() && rows.end <= bad.len());
             copies += 1;
             sent += rows.len();
-            match rows.clone().find(|row| bad[*row]) {
-                Some(row) => found.extend(search.failed(rows.clone(), line(row - rows.start + 1))),
-                None => {
-                    assert_eq!(rows.start, good + found.len(), "each row once");
-                    good += rows.len();
-                    search.copied(rows);
-                }
+            if let Some(row) = rows.clone().find(|row| bad[*row]) {
+                found.extend(search.failed(rows.clone(), line(row - rows.start + 1)));
+            } else {
+                assert_eq!(rows.start, good + found.len(), "each row once");
+                good += rows.len();
+                search.copied(rows);
             }
         }
         assert_eq!(good + found.len(), bad.len());

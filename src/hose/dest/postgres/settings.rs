@@ -18,11 +18,14 @@ const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// Longer than a handshake over a bad line, and short enough to try the next host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Tells the value of an environment variable.
+pub type Variable = dyn Fn(&str) -> Option<String> + Send + Sync;
+
 /// What surrounds the program.
 #[derive(Clone)]
 pub struct Surroundings {
     /// Tells the value of an environment variable.
-    pub variable: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub variable: Arc<Variable>,
     /// The machine.
     pub system: System,
 }
@@ -184,7 +187,7 @@ impl Settings {
             database: address.database.or(database).unwrap_or_else(|| user.clone()),
             user,
             application_name: name.unwrap_or_else(|| "khose".to_owned()),
-            ssl: ssl(mode, roots, cert, key, around),
+            ssl: ssl(mode, roots.as_deref(), cert, key, around),
             connect_timeout: match timeout {
                 None => CONNECT_TIMEOUT,
                 Some(text) => {
@@ -214,10 +217,11 @@ impl Settings {
         let hosts: Vec<String> = self
             .hosts
             .iter()
-            .map(|(host, port)| match host.contains(':') {
-                true => format!("[{host}]:{port}"),
-                false => format!("{host}:{port}"),
-            })
+            .map(
+                |(host, port)| {
+                    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+                },
+            )
             .collect();
         format!("{}/{}", hosts.join(","), self.database)
     }
@@ -282,7 +286,7 @@ fn hosts(
 
 fn ssl(
     mode: SslMode,
-    roots: Option<String>,
+    roots: Option<&str>,
     cert: Option<String>,
     key: Option<String>,
     around: &Surroundings,
@@ -293,7 +297,7 @@ fn ssl(
     let key = key.map(PathBuf::from).or_else(|| usual("postgresql.key"));
     Ssl {
         mode,
-        roots: match roots.as_deref() {
+        roots: match roots {
             Some("system") => None,
             Some(path) => Some(PathBuf::from(path)),
             None => there(usual("root.crt")),

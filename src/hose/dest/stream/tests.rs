@@ -168,7 +168,7 @@ proptest! {
         let mut all = Vec::new();
         for (key, data) in read(&target) {
             let text = String::from_utf8(data).unwrap();
-            let mut words = text.split(' ').map(|word| word.parse::<u64>());
+            let mut words = text.split(' ').map(str::parse::<u64>);
             let place = (words.next().unwrap().unwrap(), words.next().unwrap().unwrap());
             by_key.entry(key.unwrap()).or_default().push(place);
             all.push(place);
