@@ -7,6 +7,7 @@ pub mod clock;
 pub mod failpoint;
 pub mod fs;
 pub mod lock;
+pub mod private;
 pub mod process;
 #[cfg(test)]
 pub(crate) mod sim;

@@ -21,10 +21,22 @@ mod get;
 /// Services: HTTP endpoints, OpenSearch, Splunk.
 #[cfg(feature = "hose")]
 mod hose_services;
+/// Batches into PostgreSQL, each once.
+#[cfg(feature = "hose")]
+mod hose_postgres;
+/// Batches into a stand-in for Redshift.
+#[cfg(feature = "hose")]
+mod hose_redshift;
 /// Which part of the source may use which.
 mod layers;
 /// Real files of the machine.
 mod machine;
+/// A proxy that cuts connections to PostgreSQL, or answers in its place.
+#[cfg(feature = "hose")]
+mod postgres_proxy;
+/// A real PostgreSQL.
+#[cfg(feature = "hose")]
+mod postgres_server;
 /// kput --producer stores every record once.
 mod producer;
 /// kput stores what it reads: formats, keys, refusals, acknowledgements.

@@ -14,6 +14,11 @@ mod rows;
 pub mod secret;
 pub mod splunk;
 pub mod stdout;
+mod patience;
+pub mod postgres;
+pub mod redshift;
+pub mod stream;
+mod watermark;
 
 use std::sync::Arc;
 
