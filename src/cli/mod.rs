@@ -15,6 +15,7 @@ pub mod hose;
 pub mod input;
 pub mod meter;
 pub mod output;
+mod patience;
 pub mod put;
 pub mod report;
 pub mod shard;

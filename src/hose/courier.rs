@@ -8,7 +8,7 @@
 //! another; meanwhile the next is gathered. A batch that is given up, or whose process is killed, leaves its plan, and
 //! whoever comes next does it again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -19,8 +19,9 @@ use super::dest::{Batch, DeliveryError, Destination};
 use super::errors::ErrorLines;
 use super::failure::ErrorType;
 use super::format::body::Body;
-use super::gather::{FailedRecord, extend};
+use super::gather::{Extents, FailedRecord, extend};
 use super::ledger::{Entry, Ledger, LedgerError, ObjectNote, Totals};
+use super::name::NameError;
 use super::naming::ErrorNames;
 use super::store::{Attributes, PutMode, Store, StoreError};
 use super::track::ObjectId;
@@ -45,6 +46,8 @@ pub struct Shipment {
     pub oldest_us: i64,
     /// What an earlier run planned for these records.
     pub before: Option<Entry>,
+    /// A file to be kept beside the ledger before anything else: its name and its bytes.
+    pub keep: Option<(String, Vec<u8>)>,
 }
 
 /// Why a batch was not delivered.
@@ -59,6 +62,9 @@ pub enum CourierError {
     /// The error output could not be written.
     #[error("error output: {0}")]
     Errors(StoreError),
+    /// The error output could not be named.
+    #[error("error output: {0}")]
+    Name(#[from] NameError),
     /// It was told to stop.
     #[error("interrupted while a batch was delivered; the next run does it again")]
     Interrupted,
@@ -211,6 +217,17 @@ async fn carry(reach: &mut Reach, shipment: &mut Shipment, tell: &Sender<Told>) 
 async fn once(reach: &mut Reach, shipment: &mut Shipment, planned: &mut bool) -> Result<(), CourierError> {
     failpoint("plan.before");
     if let Some(ledger) = &reach.ledger
+        && let Some((name, bytes)) = shipment.keep.take()
+    {
+        let body = Body::from(bytes);
+        let kept = ledger.store().put(&name, &body, PutMode::Overwrite, &Attributes::default()).await;
+        if let Err(error) = kept {
+            // For the next attempt.
+            shipment.keep = Some((name, body.read(0, usize::MAX).unwrap_or_default()));
+            return Err(LedgerError::Store(error).into());
+        }
+    }
+    if let Some(ledger) = &reach.ledger
         && !*planned
     {
         ledger.plan(&shipment.entry, shipment.before.is_some()).await?;
@@ -220,11 +237,11 @@ async fn once(reach: &mut Reach, shipment: &mut Shipment, planned: &mut bool) ->
     let refused = reach.destination.deliver(&shipment.batch).await?;
     failpoint("deliver.after");
     let now_us = reach.system.clock.now_us();
-    let mut lines: Vec<(ErrorType, Vec<u8>, BTreeMap<u32, (u64, u64, u64)>)> = Vec::new();
+    let mut lines: Vec<(ErrorType, Vec<u8>, Extents)> = Vec::new();
     let mut add = |failed: &FailedRecord| {
         let kind = failed.failure.error_type;
         let at = lines.iter().position(|(at, ..)| *at == kind).unwrap_or_else(|| {
-            lines.push((kind, Vec::new(), BTreeMap::new()));
+            lines.push((kind, Vec::new(), Extents::new()));
             lines.len() - 1
         });
         reach.errors.lines.push(failed, now_us, &mut lines[at].1);
@@ -245,7 +262,7 @@ async fn once(reach: &mut Reach, shipment: &mut Shipment, planned: &mut bool) ->
     let mut errors = Vec::new();
     for (kind, text, shards) in lines {
         let records = shards.values().map(|(_, _, records)| records).sum();
-        let name = reach.errors.names.name(kind, shipment.entry.id, shipment.oldest_us);
+        let name = reach.errors.names.name(kind, shipment.entry.id, shipment.oldest_us)?;
         let attributes =
             Attributes { content_type: Some("application/x-ndjson".to_owned()), ..Attributes::default() };
         let bytes = text.len() as u64;
@@ -289,7 +306,7 @@ async fn clear(
         }
     }
     for kind in ErrorType::ALL {
-        let name = reach.errors.names.name(kind, before.id, shipment.oldest_us);
+        let name = reach.errors.names.name(kind, before.id, shipment.oldest_us)?;
         if !errors.iter().any(|note| note.name == name) {
             reach.errors.store.delete(&name).await.map_err(CourierError::Errors)?;
         }

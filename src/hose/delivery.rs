@@ -13,18 +13,19 @@ use anyhow::Context as _;
 use uuid::Uuid;
 
 use super::cancel::Cancel;
+use super::chunk::Origin;
 use super::courier::{Courier, Reach, Runtime, Shipment, Told};
 use super::dest::{Batch, Parcel};
 use super::failure::{ErrorType, Failure};
 use super::format::Format;
 use super::format::body::Scratch;
-use super::gather::{FailedRecord, Finished, Gather, Hints, PartitionKey};
+use super::gather::{Extents, FailedRecord, Finished, Gather, Hints, PartitionKey};
 use super::ledger::{Entry, FORM, ObjectNote, Standing, Totals};
 use super::metrics::Metrics;
 use super::naming::Namer;
 use super::source::{Incoming, Sink, Source, Step};
 use super::stage::{Chain, Fate, Item};
-use super::track::{ObjectId, Positions, ShardPosition, Tracker};
+use super::track::{Among, ObjectId, Positions, ShardPosition, Tracker};
 use crate::log::{Damage, Missed};
 use crate::record::ShardId;
 use crate::sys::System;
@@ -74,10 +75,10 @@ pub struct Settings {
     pub hints: Hints,
     /// The format of objects; none where records are delivered as they are.
     pub format: Option<Arc<dyn Format>>,
-    /// Names for objects.
-    pub namer: Namer,
-    /// What is done to records first.
-    pub chain: Chain,
+    /// Where an inferred schema is kept, in the ledger's store.
+    pub schema: Option<String>,
+    /// The destination is one object of this name, which is written though there may be no record.
+    pub one_object: Option<String>,
     /// How records are taken apart, shortened.
     pub units: String,
     /// The settings, shortened.
@@ -111,6 +112,8 @@ pub struct Delivery<'r> {
     /// Shards that the batch that is done again does not have: they begin behind it.
     deferred: Vec<(ShardId, ShardPosition)>,
     shipped: Instant,
+    /// The columns as they are kept beside the destination.
+    kept_schema: Option<String>,
 }
 
 /// What records go into.
@@ -149,6 +152,8 @@ impl<'r> Delivery<'r> {
     /// Takes up a delivery where it stands.
     pub fn begin(
         settings: Settings,
+        chain: Chain,
+        mut namer: Namer,
         source: Box<dyn Source>,
         reach: Reach,
         standing: Standing,
@@ -156,7 +161,6 @@ impl<'r> Delivery<'r> {
         cancel: Cancel,
         reporter: &'r mut dyn Reporter,
     ) -> anyhow::Result<Self> {
-        let mut settings = settings;
         let gather = Gather::new(settings.format.clone(), settings.hints, settings.scratch.clone())?;
         let last = standing.last.as_ref();
         let version = match last {
@@ -164,7 +168,7 @@ impl<'r> Delivery<'r> {
             Some(last) => last.version + 1,
             None => 1,
         };
-        settings.namer.set_version(version);
+        namer.set_version(version);
         let in_part =
             last.is_some_and(|last| last.positions.values().any(|position| !position.left.is_empty()));
         let units = |entry: &Entry| entry.units == settings.units;
@@ -174,11 +178,14 @@ impl<'r> Delivery<'r> {
                 standing.pending.as_ref().or(last).map_or("", |entry| entry.units.as_str())
             );
         }
+        let columns = settings.format.as_ref().and_then(|format| format.columns());
+        let kept_schema = columns.map(|columns| columns.schema()).filter(|schema| !schema.columns().is_empty());
+        let kept_schema = kept_schema.map(|schema| schema.to_ddl());
         let state = State {
             tracker: Tracker::default(),
             gather,
-            namer: settings.namer.clone(),
-            chain: std::mem::take(&mut settings.chain),
+            namer,
+            chain,
             lot: Vec::new(),
             lot_bytes: 0,
             failed: Vec::new(),
@@ -206,6 +213,7 @@ impl<'r> Delivery<'r> {
             ended: false,
             deferred: Vec::new(),
             shipped: Instant::now(),
+            kept_schema,
         })
     }
 
@@ -324,7 +332,12 @@ impl<'r> Delivery<'r> {
         }
         if !self.settings.follow {
             self.finish(None)?;
-            return self.source.look();
+            let more = self.source.look()?;
+            if more {
+                // Another worker may have to be watched for a while, until it is certain that it is gone.
+                self.source.wait(Some(TICK))?;
+            }
+            return Ok(more);
         }
         self.state.process()?;
         self.count();
@@ -481,17 +494,21 @@ impl<'r> Delivery<'r> {
         let ids = self.state.tracker.together(ended);
         let objects: BTreeSet<ObjectId> = ids.iter().copied().filter(|id| *id != failed_object).collect();
         let (stream, delivery) = (self.settings.stream.0.clone(), self.settings.name.clone());
-        let notes = |partition: &PartitionKey, shards: &BTreeMap<u32, (u64, u64, u64)>| {
-            object_notes(&stream, &delivery, partition, shards)
-        };
-        let finished = self.state.gather.finish(&objects, &notes)?;
+        let notes =
+            |partition: &PartitionKey, shards: &Extents| object_notes(&stream, &delivery, partition, shards);
+        let (finished, bad) = self.state.gather.finish(&objects, &notes)?;
         let mut failed = std::mem::take(&mut self.state.failed);
+        failed.extend(bad);
         self.state.failed_object.0 += 1;
         let positions = match &self.replaying {
             Some(plan) => plan.positions.clone(),
             None => self.state.tracker.positions(&ids),
         };
         let dropped = std::mem::take(&mut self.state.dropped);
+        let mut finished = finished;
+        if let Some(object) = self.settings.one_object.as_ref().filter(|_| all && finished.is_empty()) {
+            finished.push(self.state.gather.empty(object)?);
+        }
         let nothing = finished.is_empty() && failed.is_empty();
         let same = self.standing.last.as_ref().is_some_and(|last| last.positions == positions);
         if nothing
@@ -511,10 +528,8 @@ impl<'r> Delivery<'r> {
             oldest_us = plan.oldest_us;
         }
         for object in finished {
-            let Finished { partition, body, chunks, records, oldest_us, shards, failed: bad, first, .. } =
-                object;
-            failed.extend(bad);
-            if records == 0 {
+            let Finished { partition, body, chunks, records, oldest_us, shards, first } = object;
+            if records == 0 && self.settings.one_object.is_none() {
                 continue;
             }
             let name = self.state.namer.object(&partition, &first, oldest_us, &shards)?;
@@ -546,10 +561,26 @@ impl<'r> Delivery<'r> {
             errors: Vec::new(),
             totals,
         };
+        let keep = self.changed_schema();
         let batch = Batch { number, id, parcels };
         let before = self.replaying.clone();
-        self.courier.send(Shipment { ids, entry, batch, failed, oldest_us, before });
+        self.courier.send(Shipment { ids, entry, batch, failed, oldest_us, before, keep });
         Ok(())
+    }
+
+    /// The inferred columns, where they are not kept yet.
+    fn changed_schema(&mut self) -> Option<(String, Vec<u8>)> {
+        let name = self.settings.schema.clone()?;
+        let schema = self.settings.format.as_ref()?.columns()?.schema();
+        let ddl = schema.to_ddl();
+        if schema.columns().is_empty() || self.kept_schema.as_ref() == Some(&ddl) {
+            return None;
+        }
+        if let Some(before) = &self.kept_schema {
+            self.reporter.say(&format!("the columns have changed from `{before}` to `{ddl}`"));
+        }
+        self.kept_schema = Some(ddl);
+        Some((name, schema.to_json().into_bytes()))
     }
 
     /// Whether the shards stand elsewhere than when this run began with them, or have not been noted down yet.
@@ -567,7 +598,7 @@ fn object_notes(
     stream: &str,
     delivery: &str,
     partition: &PartitionKey,
-    shards: &BTreeMap<u32, (u64, u64, u64)>,
+    shards: &Extents,
 ) -> Vec<(String, String)> {
     let shards: Vec<String> = shards
         .iter()
@@ -588,7 +619,7 @@ impl Sink for State {
         self.read.bytes += record.payload.len() as u64;
         self.read.units += (record.payload.len() as u64).div_ceil(METERED_BYTES);
         if let Some(limit) = &self.limit
-            && !is_planned(limit, record)
+            && !is_planned(limit, &record.origin)
         {
             return Ok(());
         }
@@ -620,7 +651,8 @@ impl Sink for State {
     }
 
     fn wants(&self, shard: ShardId, index: u64, sub: Option<u64>) -> bool {
-        self.tracker.wants(shard, index, sub)
+        // A stage that takes records apart counts their parts anew: which of them are wanted is known behind it.
+        self.tracker.wants(shard, index, sub.filter(|_| self.chain.is_empty()))
     }
 
     fn read_to(&mut self, shard: ShardId, index: u64) {
@@ -634,15 +666,21 @@ impl Sink for State {
     }
 }
 
-/// Whether a record is one of the batch that ends where `plan` says.
-fn is_planned(plan: &Positions, record: &Incoming<'_>) -> bool {
-    let origin = &record.origin;
-    plan.get(&origin.shard.0)
-        .is_some_and(|position| origin.index < position.to && !position.is_left(origin.index, origin.sub))
+/// Whether a record is one of the batch that ends where `plan` says; one of which parts are, is.
+fn is_planned(plan: &Positions, origin: &Origin) -> bool {
+    plan.get(&origin.shard.0).is_some_and(|position| {
+        origin.index < position.to && position.is_left(origin.index, origin.sub) != Among::Yes
+    })
 }
 
 impl State {
-    fn fail(&mut self, origin: super::chunk::Origin, key: Option<Box<str>>, data: Vec<u8>, failure: Failure) {
+    /// Whether what came out of the stages is to be delivered with what is gathered now.
+    fn is_due(&self, origin: &Origin) -> bool {
+        self.tracker.wants(origin.shard, origin.index, origin.sub)
+            && self.limit.as_ref().is_none_or(|limit| is_planned(limit, origin))
+    }
+
+    fn fail(&mut self, origin: Origin, key: Option<Box<str>>, data: Vec<u8>, failure: Failure) {
         self.tracker.note(&origin, 1, self.failed_object);
         let oldest = self.oldest_failed_us.get_or_insert(origin.arrival_us);
         *oldest = (*oldest).min(origin.arrival_us);
@@ -656,8 +694,11 @@ impl State {
         }
         self.lot_bytes = 0;
         let fates = self.chain.run(std::mem::take(&mut self.lot))?;
-        let mut before: Option<(super::chunk::Origin, ObjectId)> = None;
+        let mut before: Option<(Origin, ObjectId)> = None;
         for fate in fates {
+            if !self.is_due(&fate.origin()) {
+                continue;
+            }
             let (origin, object) = match fate {
                 Fate::Kept(item) => {
                     match self.namer.partition(&item.origin, &item.data, item.partition_keys.as_deref()) {

@@ -1,6 +1,7 @@
-//! From records to partitions, and from partitions to names.
+//! From records to partitions, and from partitions to the names of objects.
 //!
-//! A name is a function of what is in the object: whoever does a batch again comes to the same names.
+//! The promise: a name is a function of what is in the object, so that whoever does a batch again comes to the same
+//! names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,36 +10,138 @@ use uuid::Uuid;
 
 use super::chunk::Origin;
 use super::failure::{ErrorType, Failure};
-use super::gather::PartitionKey;
+use super::gather::{Extents, PartitionKey};
+use super::name::{
+    Context, Extension, NameError, ObjectName, Partitioner, Span, Values, object_id, object_name,
+};
+use crate::record::ShardId;
 
-/// Names the objects of a delivery.
-#[derive(Clone)]
-pub struct Namer {
-    stream: String,
-    version: u64,
-    extension: String,
-    whole: PartitionKey,
+/// Asks a record for partition keys: `!{partitionKeyFromQuery:...}`.
+pub trait KeyQuery: Send {
+    /// The keys of a record, by their names.
+    fn keys(&mut self, payload: &[u8]) -> Result<&dyn Values, Failure>;
 }
 
+/// Who delivers, as it stands in names.
+#[derive(Debug, Clone)]
+pub struct Signature {
+    /// The stream's name.
+    pub stream: String,
+    /// The stream's UUID.
+    pub stream_id: Uuid,
+    /// The version of the settings.
+    pub version: u64,
+}
+
+/// What every record has that arrives within a span: nothing about it needs to be asked.
+struct Same {
+    span: Span,
+    shard: Option<ShardId>,
+    partition: PartitionKey,
+}
+
+/// Names the objects of a delivery.
+pub struct Namer {
+    partitioner: Partitioner,
+    query: Option<Box<dyn KeyQuery>>,
+    extension: Extension,
+    signature: Signature,
+    /// One name for all: the destination is a file.
+    fixed: Option<PartitionKey>,
+    by_shard: bool,
+    by_keys: bool,
+    same: Option<Same>,
+    known: std::collections::HashSet<PartitionKey>,
+    text: String,
+}
+
+/// Partition keys that are remembered, so that each is one text in memory.
+const KNOWN_MAX: usize = 4096;
+
 impl Namer {
-    /// For objects of this stream.
-    pub fn new(stream: &str, extension: &str) -> Self {
-        Self { stream: stream.to_owned(), version: 1, extension: extension.to_owned(), whole: Arc::from("") }
+    /// Names by a prefix.
+    pub fn new(
+        partitioner: Partitioner,
+        query: Option<Box<dyn KeyQuery>>,
+        extension: Extension,
+        signature: Signature,
+    ) -> Self {
+        let uses = partitioner.prefix().uses();
+        Self {
+            by_shard: uses.shard,
+            by_keys: !uses.query.is_empty() || !uses.transform.is_empty(),
+            query: query.filter(|_| !uses.query.is_empty()),
+            partitioner,
+            extension,
+            signature,
+            fixed: None,
+            same: None,
+            known: std::collections::HashSet::new(),
+            text: String::new(),
+        }
+    }
+
+    /// One object with this name.
+    pub fn fixed(mut self, name: &str) -> Self {
+        self.fixed = Some(Arc::from(name));
+        self
     }
 
     /// The version of the settings, as it stands in names.
     pub fn set_version(&mut self, version: u64) {
-        self.version = version;
+        self.signature.version = version;
+    }
+
+    /// Whether records are told apart by what is in them.
+    pub fn is_partitioned(&self) -> bool {
+        self.by_keys
     }
 
     /// The partition of a record.
     pub fn partition(
         &mut self,
-        _origin: &Origin,
-        _payload: &[u8],
-        _keys: Option<&BTreeMap<String, String>>,
+        origin: &Origin,
+        payload: &[u8],
+        transform: Option<&BTreeMap<String, String>>,
     ) -> Result<PartitionKey, Failure> {
-        Ok(Arc::clone(&self.whole))
+        if let Some(fixed) = &self.fixed {
+            return Ok(Arc::clone(fixed));
+        }
+        if let Some(same) = &self.same
+            && same.span.contains(origin.arrival_us)
+            && same.shard.is_none_or(|shard| shard == origin.shard)
+        {
+            return Ok(Arc::clone(&same.partition));
+        }
+        let query: &dyn Values = match &mut self.query {
+            Some(query) => query.keys(payload)?,
+            None => &(),
+        };
+        let context = Context {
+            arrival_us: origin.arrival_us,
+            shard: origin.shard,
+            query,
+            transform: &transform,
+            error_type: None,
+        };
+        self.partitioner.partition(&context, &mut self.text).map_err(|error| name_failure(&error))?;
+        let partition = match self.known.get(self.text.as_str()) {
+            Some(known) => Arc::clone(known),
+            None => {
+                if self.known.len() >= KNOWN_MAX {
+                    self.known.clear();
+                }
+                let new: PartitionKey = Arc::from(self.text.as_str());
+                self.known.insert(Arc::clone(&new));
+                new
+            }
+        };
+        if !self.by_keys {
+            let span = self.partitioner.span(origin.arrival_us);
+            let shard = self.by_shard.then_some(origin.shard);
+            self.same = Some(Same { span, shard, partition: Arc::clone(&partition) });
+        }
+        Ok(partition)
     }
 
     /// The name of an object.
@@ -47,27 +150,57 @@ impl Namer {
         partition: &PartitionKey,
         first: &Origin,
         oldest_us: i64,
-        shards: &BTreeMap<u32, (u64, u64, u64)>,
-    ) -> anyhow::Result<String> {
-        let seed = format!("{partition}|{first:?}|{oldest_us}|{shards:?}");
-        let id = xxhash_rust::xxh3::xxh3_128(seed.as_bytes());
-        Ok(format!("{partition}{}-{}-{}{}", self.stream, self.version, Uuid::from_u128(id), self.extension))
+        shards: &Extents,
+    ) -> Result<String, NameError> {
+        if self.fixed.is_some() {
+            return Ok(partition.to_string());
+        }
+        let ranges = format!("{:?} {:?} {shards:?}", first.shard, (first.index, first.sub));
+        let id = object_id(self.signature.stream_id, partition, ranges.as_bytes());
+        named(&self.partitioner, &self.signature, &self.extension, partition, oldest_us, id)
     }
+}
+
+fn named(
+    partitioner: &Partitioner,
+    signature: &Signature,
+    extension: &Extension,
+    partition: &str,
+    oldest_us: i64,
+    id: Uuid,
+) -> Result<String, NameError> {
+    let prefix = partitioner.complete(partition, oldest_us, id)?;
+    let Signature { stream, version, .. } = signature;
+    object_name(
+        &prefix,
+        partitioner.zone(),
+        &ObjectName { stream, version: *version, oldest_us, id, extension },
+    )
+}
+
+fn name_failure(error: &NameError) -> Failure {
+    Failure::new(ErrorType::MetadataExtraction, "DynamicPartitioning.InvalidPrefix", error.to_string())
 }
 
 /// Names the objects of an error output.
 pub struct ErrorNames {
-    prefix: String,
+    partitioner: Partitioner,
+    signature: Signature,
 }
 
 impl ErrorNames {
-    /// Below this prefix.
-    pub fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+    /// Names by a prefix for errors.
+    pub fn new(partitioner: Partitioner, signature: Signature) -> Self {
+        Self { partitioner, signature }
     }
 
-    /// The name of what a batch has of this kind.
-    pub fn name(&self, kind: ErrorType, batch: Uuid, _oldest_us: i64) -> String {
-        format!("{}{kind}/{batch}", self.prefix)
+    /// The name of what a batch has of this kind: the same for every attempt at the batch.
+    pub fn name(&self, kind: ErrorType, batch: Uuid, oldest_us: i64) -> Result<String, NameError> {
+        let context = Context { error_type: Some(kind), ..Context::plain(ShardId(0), oldest_us) };
+        let mut text = String::new();
+        let mut partitioner = self.partitioner.clone();
+        partitioner.partition(&context, &mut text)?;
+        let id = object_id(batch, &text, kind.name().as_bytes());
+        named(&partitioner, &self.signature, &Extension::default(), &text, oldest_us, id)
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::args::LogForm;
+use crate::cli::Outcome;
 use crate::cli::meter::Meter;
 use crate::cli::report;
 use crate::cli::signal::Shutdown;
@@ -70,7 +71,6 @@ pub(super) struct Report {
     pub(super) metrics: Option<PathBuf>,
     pub(super) written: Instant,
     pub(super) system: System,
-    pub(super) failed: u64,
 }
 
 impl Report {
@@ -82,8 +82,20 @@ impl Report {
         self.system.disk.replace(path, text.as_bytes()).with_context(|| format!("metrics {}", path.display()))
     }
 
+    /// The end of a delivery: its last line, and how it ended.
+    pub(super) fn end(mut self, metrics: anyhow::Result<Metrics>) -> anyhow::Result<Outcome> {
+        let written = metrics.as_ref().map_or(Ok(()), |metrics| self.write_metrics(metrics));
+        let summary = metrics.as_ref().map(|metrics| self.summary(metrics)).unwrap_or_default();
+        let met = self.trouble.as_ref().is_some_and(Trouble::met);
+        self.meter.finish();
+        let metrics = metrics?;
+        written?;
+        self.voice.note(&self.delivery, &summary);
+        Ok(if metrics.delivered.failed > 0 || met { Outcome::Refused } else { Outcome::Done })
+    }
+
     /// The last line.
-    pub(super) fn summary(&self, metrics: &Metrics) -> String {
+    fn summary(&self, metrics: &Metrics) -> String {
         let plural = |count: u64, noun: &str| {
             format!("{} {noun}{}", show_count(count), if count == 1 { "" } else { "s" })
         };
@@ -144,7 +156,6 @@ impl Reporter for Report {
     }
 
     fn delivered(&mut self, entry: &Entry, metrics: &Metrics) {
-        self.failed = metrics.delivered.failed;
         if self.voice.form == LogForm::Json && !self.voice.quiet {
             let line = serde_json::json!({
                 "time": crate::cli::value::show_time(self.system.clock.now_us()),

@@ -278,20 +278,3 @@ mod tests {
         }
     }
 }
-
-/// Stages, one behind the other.
-#[derive(Default)]
-pub struct Chain(Vec<Box<dyn Stage>>);
-
-impl Chain {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The fate of each record behind all stages.
-    pub fn run(&mut self, items: Vec<Item>) -> anyhow::Result<Vec<Fate>> {
-        let _ = &self.0;
-        Ok(items.into_iter().map(Fate::Kept).collect())
-    }
-}

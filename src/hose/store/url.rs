@@ -5,7 +5,7 @@
 //! usual files ([`super::credentials`]).
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::local::LocalStore;
@@ -190,6 +190,14 @@ impl Location {
     /// Whether it is on this machine.
     pub fn is_local(&self) -> bool {
         matches!(self.place, Place::Disk(_))
+    }
+
+    /// The directory, where it is on this machine.
+    pub fn local_path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Disk(path) => Some(path),
+            Place::Bucket(_) => None,
+        }
     }
 
     /// The store there. Nothing is asked of a service yet; files with settings and keys are read.

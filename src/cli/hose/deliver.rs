@@ -1,0 +1,262 @@
+//! Delivering from a stream, or from standard input.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, anyhow};
+use uuid::Uuid;
+
+use super::report::{PROGRAM, Report};
+use super::target::Target;
+use super::{Run, formats, setup, stages, stdin};
+use crate::cli::args::StreamArg;
+use crate::cli::patience::Waiting;
+use crate::cli::trouble::Trouble;
+use crate::cli::value::{OnError, Position};
+use crate::cli::{Outcome, about, stream_name};
+use crate::codec::InputFormat;
+use crate::hose::cancel::Cancel;
+use crate::hose::courier::{ErrorOutput, Reach, Runtime};
+use crate::hose::delivery::{Delivery, Settings};
+use crate::hose::dest::objects::Objects;
+use crate::hose::dest::Destination;
+use crate::hose::format::Format;
+use crate::hose::format::body::Scratch;
+use crate::hose::ledger::{FOLDER, Ledger, Standing};
+use crate::hose::naming::Signature;
+use crate::hose::source::{Busy, Source, StreamSource};
+use crate::hose::store::{Attributes, Location, Store};
+use crate::stream::{Consumer, Stream, Until};
+use crate::sys::System;
+
+impl Run {
+    /// Delivers a stream under its consumer's name.
+    pub(super) fn stream(&self, source: &OsStr, many: bool) -> anyhow::Result<Outcome> {
+        let stream = about::open_to_read(&StreamArg { stream: source.to_owned() })?;
+        let path = stream.path().to_owned();
+        self.deliver(stream, many).with_context(|| stream_name::context(&path))
+    }
+
+    fn deliver(&self, stream: Stream, _many: bool) -> anyhow::Result<Outcome> {
+        if let Target::File(place, name) = &self.target {
+            return self.file(Some(stream), place, name);
+        }
+        let args = &self.args;
+        let now_us = stream.system().clock.now_us();
+        let name = self.consumer();
+        let from = args.from.unwrap_or(Position::TrimHorizon);
+        let until = match args.until {
+            None => Until::Never,
+            Some(Position::Time(time)) => Until::Time(time.resolve(now_us)),
+            Some(Position::Latest) => Until::Time(now_us.saturating_add(1)),
+            Some(_) => return Err(anyhow!("--until: a delivery ends at a time, or at `latest`")),
+        };
+        let waiting = Arc::new(Waiting { program: PROGRAM, shutdown: self.shutdown });
+        let consumer = Consumer::open_or_create(&stream, &name, from.start(now_us), Some(waiting))?;
+        let dir = consumer.dir().to_owned();
+        let joined =
+            StreamSource::join(consumer, stream.clone(), args.follow.follow, until, self.shutdown.fd());
+        let source = match joined {
+            Err(error) if error.is::<Busy>() => {
+                setup::voice(args).note(stream.name(), &error.to_string());
+                return Ok(Outcome::Done);
+            }
+            other => other?,
+        };
+        let trouble = Trouble::new(PROGRAM, &stream, args.on_error.clone().unwrap_or(OnError::Reject(None)));
+        let about = About {
+            name: stream.name().to_owned(),
+            id: stream.manifest().stream_id,
+            delivery: format!("{}.{name}", stream.name()),
+            consumer_dir: Some(&dir),
+            follow: args.follow.follow,
+            trouble: Some(trouble),
+        };
+        self.go(about, Box::new(source))
+    }
+
+    /// Delivers standard input.
+    pub(super) fn stdin(&self) -> anyhow::Result<Outcome> {
+        let system = System::real();
+        let format = self.args.input.input.unwrap_or(InputFormat::Lines);
+        if let Target::File(place, name) = &self.target {
+            return self.file(None, place, name);
+        }
+        let source = stdin::Stdin::open(format, &system, self.shutdown)?;
+        if !source.has_places() {
+            let text = "what is read and not delivered yet is lost when the program is killed, and a second run delivers \
+                        again what is read again (--spool keeps it first)";
+            setup::voice(&self.args).note("", text);
+        }
+        let about = About {
+            name: "stdin".to_owned(),
+            id: if source.has_places() { Uuid::nil() } else { Uuid::new_v4() },
+            delivery: format!("stdin.{}", self.consumer()),
+            consumer_dir: None,
+            follow: true,
+            trouble: None,
+        };
+        self.go(about, Box::new(source))
+    }
+
+    /// The consumer's name: given, or made of the destination.
+    fn consumer(&self) -> String {
+        self.args.consumer.clone().unwrap_or_else(|| {
+            let place = self.target.show();
+            format!("khose-{:016x}", xxhash_rust::xxh3::xxh3_64(place.as_bytes()))
+        })
+    }
+
+    fn go(&self, about: About<'_>, source: Box<dyn Source>) -> anyhow::Result<Outcome> {
+        let args = &self.args;
+        let system = System::real();
+        let signature = Signature { stream: about.name.clone(), stream_id: about.id, version: 1 };
+        let cancel = Cancel::new();
+        let runtime = Runtime::new()?;
+        let parts = self.parts(&about, &signature, &system, &runtime, &cancel)?;
+        let ledger = parts.ledger.filter(|_| source.has_places());
+        let standing = match &ledger {
+            Some(ledger) => runtime.block_on(ledger.standing())?,
+            None => Standing::default(),
+        };
+        if let Some(other) = standing.last.as_ref().filter(|last| last.stream_id != about.id && !about.id.is_nil()) {
+            return Err(anyhow!(
+                "{}: another stream `{}` ({}) was delivered there under this name; this one is {}",
+                self.target.show(),
+                other.stream,
+                other.stream_id,
+                about.id
+            ));
+        }
+        let reach = Reach {
+            system: system.clone(),
+            destination: parts.destination,
+            ledger,
+            errors: parts.errors,
+            persistent: about.follow && about.trouble.is_some(),
+        };
+        let settings = Settings {
+            system: system.clone(),
+            stream: (about.name.clone(), about.id),
+            name: about.delivery.clone(),
+            follow: about.follow,
+            hints: setup::hints(args),
+            format: parts.format,
+            schema: parts.schema,
+            one_object: None,
+            units: setup::units(args),
+            fingerprint: setup::fingerprint(args),
+            scratch: parts.scratch,
+        };
+        let mut report = Report {
+            delivery: about.name.clone(),
+            destination: self.target.show(),
+            voice: setup::voice(args),
+            trouble: about.trouble,
+            meter: args.common.meter(PROGRAM, None),
+            shutdown: self.shutdown,
+            metrics: args.metrics.clone(),
+            written: Instant::now(),
+            system,
+        };
+        let chain = stages::chain(args)?;
+        let namer = parts.namer;
+        let delivery =
+            Delivery::begin(settings, chain, namer, source, reach, standing, runtime, cancel, &mut report)?;
+        let metrics = delivery.run();
+        report.end(metrics)
+    }
+
+    /// What depends on the destination.
+    fn parts(
+        &self,
+        about: &About<'_>,
+        signature: &Signature,
+        system: &System,
+        runtime: &Runtime,
+        _cancel: &Cancel,
+    ) -> anyhow::Result<Parts> {
+        match &self.target {
+            Target::Objects(location) => self.object_parts(about, signature, system, runtime, location),
+            _ => Err(anyhow!("{}: this kind of destination is not there yet", self.target.show())),
+        }
+    }
+
+    fn object_parts(
+        &self,
+        about: &About<'_>,
+        signature: &Signature,
+        system: &System,
+        runtime: &Runtime,
+        location: &Location,
+    ) -> anyhow::Result<Parts> {
+        let args = &self.args;
+        let store = location.open(&self.context)?;
+        let ledger = Ledger::new(Arc::clone(&store), &about.delivery);
+        let schema = format!("{}/schema.json", ledger.dir());
+        let opened = formats::open(args, Some((runtime, &store, &schema)), None)?;
+        let scratch = match location.local_path() {
+            Some(root) => {
+                let dir = root.join(FOLDER).join(&about.delivery).join(".tmp");
+                std::fs::create_dir_all(&dir).with_context(|| format!("{}", dir.display()))?;
+                sweep(&dir);
+                Scratch::new(system, &dir)
+            }
+            None => Scratch::new(system, &setup::scratch_dir()),
+        };
+        let errors = setup::errors(args, &self.context, Some((location, &store)), "", signature, &about.delivery)?;
+        let namer = setup::namer(args, signature, &opened.extension, Some(location))?;
+        let attributes = Attributes {
+            content_type: Some(opened.format.content_type().to_owned()),
+            ..Attributes::default()
+        };
+        let destination = Box::new(Objects::new(store, setup::policy(args), attributes));
+        Ok(Parts {
+            destination,
+            ledger: Some(ledger),
+            errors,
+            namer,
+            schema: opened.inferred.then_some(schema),
+            format: Some(opened.format),
+            scratch,
+        })
+    }
+}
+
+/// What a killed run left of the objects that it was writing. Who holds the consumer's lock is alone here.
+fn sweep(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let _ = std::fs::remove_file(entry.path());
+    }
+}
+
+/// Whose records are delivered.
+struct About<'a> {
+    name: String,
+    id: Uuid,
+    delivery: String,
+    /// Where a consumer's own files lie.
+    consumer_dir: Option<&'a Path>,
+    follow: bool,
+    trouble: Option<Trouble>,
+}
+
+/// What depends on the destination.
+struct Parts {
+    destination: Box<dyn Destination>,
+    ledger: Option<Ledger>,
+    errors: ErrorOutput,
+    namer: crate::hose::naming::Namer,
+    format: Option<Arc<dyn Format>>,
+    /// Where an inferred schema is kept.
+    schema: Option<String>,
+    scratch: Scratch,
+}
+
+/// A store as the ledger of a service has it: beside the consumer.
+#[expect(dead_code, reason = "services come next")]
+fn beside(system: &System, dir: &Path) -> Arc<dyn Store> {
+    Arc::new(crate::hose::store::local::LocalStore::new(system, &dir.join("khose")))
+}
