@@ -52,16 +52,17 @@ pub fn kill_group_of(child: &Child) {
     let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
 }
 
-/// Waits for a child until `deadline`; `None` where it still runs then.
-pub fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+/// Waits until a child has ended, and no longer than until `deadline`; whether it has. It is not waited for in the sense
+/// of the system: its number stays its own.
+pub fn ends_by(child: &Child, deadline: Instant) -> io::Result<bool> {
     let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let most = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         match rustix::event::poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&most)) {
-            Ok(0) if left.is_zero() => return Ok(None),
+            Ok(0) if left.is_zero() => return Ok(false),
             Ok(0) | Err(Errno::INTR) => {}
-            Ok(_) => return child.wait().map(Some),
+            Ok(_) => return Ok(true),
             Err(errno) => return Err(errno.into()),
         }
     }
@@ -157,13 +158,13 @@ mod tests {
     fn a_command_is_waited_for_and_described() {
         let soon = || Instant::now() + std::time::Duration::from_secs(50);
         let mut child = shell("exit 3").spawn().unwrap();
-        let status = wait_until(&mut child, soon()).unwrap().unwrap();
-        assert_eq!(describe(status), "exit status 3");
+        assert!(ends_by(&child, soon()).unwrap());
+        assert_eq!(describe(child.wait().unwrap()), "exit status 3");
         let mut child = shell("sleep 1000 & wait").spawn().unwrap();
-        assert_eq!(wait_until(&mut child, Instant::now()).unwrap(), None);
+        assert!(!ends_by(&child, Instant::now()).unwrap());
         kill_group_of(&child);
-        let status = wait_until(&mut child, soon()).unwrap().unwrap();
-        assert_eq!(describe(status), "killed by signal 9");
+        assert!(ends_by(&child, soon()).unwrap());
+        assert_eq!(describe(child.wait().unwrap()), "killed by signal 9");
     }
 
     #[test]
@@ -174,8 +175,8 @@ mod tests {
             command.spawn().unwrap()
         });
         let mut child = spawned.join().unwrap();
-        let soon = Instant::now() + std::time::Duration::from_secs(50);
-        assert_eq!(describe(wait_until(&mut child, soon).unwrap().unwrap()), "killed by signal 9");
+        assert!(ends_by(&child, Instant::now() + std::time::Duration::from_secs(50)).unwrap());
+        assert_eq!(describe(child.wait().unwrap()), "killed by signal 9");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod deaggregate;
 mod decompress;
 mod jq;
 mod keys;
+mod transform;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +34,7 @@ pub use deaggregate::{Deaggregate, SubRecords};
 pub use decompress::{Compressed, Decompress, RECORD_BYTES_MAX};
 pub use jq::{Jq, JqLimits, JqStage};
 pub use keys::PartitionKeys;
+pub use transform::{Transform, TransformOptions};
 
 use super::chunk::Origin;
 use super::failure::{ErrorType, Failure};
