@@ -22,7 +22,7 @@ use super::format::body::Scratch;
 use super::gather::{Extents, FailedRecord, Finished, Gather, Hints, PartitionKey};
 use super::ledger::{Entry, FORM, ObjectNote, Standing, Totals};
 use super::metrics::Metrics;
-use super::naming::Namer;
+use super::naming::{Asked, Namer};
 use super::source::{Incoming, Sink, Source, Step};
 use super::stage::{Chain, Fate, Item};
 use super::track::{Among, ObjectId, Positions, ShardPosition, Tracker};
@@ -179,7 +179,8 @@ impl<'r> Delivery<'r> {
             );
         }
         let columns = settings.format.as_ref().and_then(|format| format.columns());
-        let kept_schema = columns.map(|columns| columns.schema()).filter(|schema| !schema.columns().is_empty());
+        let kept_schema =
+            columns.map(|columns| columns.schema()).filter(|schema| !schema.columns().is_empty());
         let kept_schema = kept_schema.map(|schema| schema.to_ddl());
         let state = State {
             tracker: Tracker::default(),
@@ -623,8 +624,9 @@ impl Sink for State {
         {
             return Ok(());
         }
-        if self.chain.is_empty() {
-            return match self.namer.partition(&record.origin, record.payload, None) {
+        if self.is_direct() {
+            let asked = Asked { origin: &record.origin, payload: record.payload, transform: None };
+            return match self.namer.partition_of(&asked)? {
                 Ok(partition) => {
                     let object = self.gather.object(&partition, &record.origin);
                     self.tracker.note(&record.origin, 1, object);
@@ -674,10 +676,33 @@ fn is_planned(plan: &Positions, origin: &Origin) -> bool {
 }
 
 impl State {
+    /// Whether a record goes straight into its object.
+    fn is_direct(&self) -> bool {
+        self.chain.is_empty() && !self.namer.asks_many()
+    }
+
     /// Whether what came out of the stages is to be delivered with what is gathered now.
     fn is_due(&self, origin: &Origin) -> bool {
         self.tracker.wants(origin.shard, origin.index, origin.sub)
             && self.limit.as_ref().is_none_or(|limit| is_planned(limit, origin))
+    }
+
+    /// The partitions of the records that go on, in their order.
+    fn partitions(&mut self, fates: &[Fate]) -> anyhow::Result<Vec<Result<PartitionKey, Failure>>> {
+        let asked: Vec<Asked<'_>> = fates
+            .iter()
+            .filter_map(|fate| match fate {
+                Fate::Kept(item) => Some(Asked {
+                    origin: &item.origin,
+                    payload: &item.data,
+                    transform: item.partition_keys.as_deref(),
+                }),
+                _ => None,
+            })
+            .collect();
+        let mut partitions = Vec::with_capacity(asked.len());
+        self.namer.partitions(&asked, &mut |_, partition| partitions.push(partition))?;
+        Ok(partitions)
     }
 
     fn fail(&mut self, origin: Origin, key: Option<Box<str>>, data: Vec<u8>, failure: Failure) {
@@ -694,46 +719,30 @@ impl State {
         }
         self.lot_bytes = 0;
         let fates = self.chain.run(std::mem::take(&mut self.lot))?;
+        let mut partitions = self.partitions(&fates)?.into_iter();
         let mut before: Option<(Origin, ObjectId)> = None;
         for fate in fates {
+            let partition = if matches!(fate, Fate::Kept(_)) { partitions.next() } else { None };
             if !self.is_due(&fate.origin()) {
                 continue;
             }
-            let (origin, object) = match fate {
-                Fate::Kept(item) => {
-                    match self.namer.partition(&item.origin, &item.data, item.partition_keys.as_deref()) {
-                        Ok(partition) => {
-                            let object = self.gather.object(&partition, &item.origin);
-                            self.gather.put(object, &item.origin, &item.data)?;
-                            (item.origin, object)
-                        }
-                        Err(failure) => {
-                            let origin = item.origin;
-                            self.failed.push(FailedRecord {
-                                origin,
-                                data: item.data,
-                                key: item.key,
-                                failure,
-                                details: Vec::new(),
-                            });
-                            (origin, self.failed_object)
-                        }
-                    }
+            let (origin, object) = match (fate, partition) {
+                (Fate::Kept(item), Some(Ok(partition))) => {
+                    let object = self.gather.object(&partition, &item.origin);
+                    self.gather.put(object, &item.origin, &item.data)?;
+                    (item.origin, object)
                 }
-                Fate::Dropped(origin) => {
+                (Fate::Kept(item), Some(Err(failure))) | (Fate::Failed(item, failure), _) => {
+                    let Item { origin, data, key, .. } = item;
+                    self.failed.push(FailedRecord { origin, data, key, failure, details: Vec::new() });
+                    (origin, self.failed_object)
+                }
+                (Fate::Kept(item), None) => {
+                    anyhow::bail!("record {} has no partition", item.origin.sequence())
+                }
+                (Fate::Dropped(origin), _) => {
                     self.dropped += 1;
                     (origin, ObjectId::NONE)
-                }
-                Fate::Failed(item, failure) => {
-                    let origin = item.origin;
-                    self.failed.push(FailedRecord {
-                        origin,
-                        data: item.data,
-                        key: item.key,
-                        failure,
-                        details: Vec::new(),
-                    });
-                    (origin, self.failed_object)
                 }
             };
             match before {

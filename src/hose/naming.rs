@@ -3,6 +3,7 @@
 //! The promise: a name is a function of what is in the object, so that whoever does a batch again comes to the same
 //! names.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,12 +15,20 @@ use super::gather::{Extents, PartitionKey};
 use super::name::{
     Context, Extension, NameError, ObjectName, Partitioner, Span, Values, object_id, object_name,
 };
+use super::stage::PartitionKeys;
 use crate::record::ShardId;
 
-/// Asks a record for partition keys: `!{partitionKeyFromQuery:...}`.
-pub trait KeyQuery: Send {
-    /// The keys of a record, by their names.
-    fn keys(&mut self, payload: &[u8]) -> Result<&dyn Values, Failure>;
+/// Partition keys of one record: names, and a value for each.
+struct Named<'a> {
+    names: &'a [String],
+    values: &'a [Cow<'a, str>],
+}
+
+impl Values for Named<'_> {
+    fn value(&self, name: &str) -> Option<&str> {
+        let at = self.names.iter().position(|known| known == name)?;
+        self.values.get(at).map(AsRef::as_ref)
+    }
 }
 
 /// Who delivers, as it stands in names.
@@ -43,7 +52,7 @@ struct Same {
 /// Names the objects of a delivery.
 pub struct Namer {
     partitioner: Partitioner,
-    query: Option<Box<dyn KeyQuery>>,
+    query: Option<PartitionKeys>,
     extension: Extension,
     signature: Signature,
     /// One name for all: the destination is a file.
@@ -55,6 +64,17 @@ pub struct Namer {
     text: String,
 }
 
+/// What of a record tells its partition.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Where it came from.
+    pub origin: &'a Origin,
+    /// Its data.
+    pub payload: &'a [u8],
+    /// Partition keys that a transformation has given it.
+    pub transform: Option<&'a BTreeMap<String, String>>,
+}
+
 /// Partition keys that are remembered, so that each is one text in memory.
 const KNOWN_MAX: usize = 4096;
 
@@ -62,7 +82,7 @@ impl Namer {
     /// Names by a prefix.
     pub fn new(
         partitioner: Partitioner,
-        query: Option<Box<dyn KeyQuery>>,
+        query: Option<PartitionKeys>,
         extension: Extension,
         signature: Signature,
     ) -> Self {
@@ -97,13 +117,45 @@ impl Namer {
         self.by_keys
     }
 
-    /// The partition of a record.
-    pub fn partition(
+    /// Whether partition keys cost so much that records are better asked many at once.
+    pub fn asks_many(&self) -> bool {
+        self.query.as_ref().is_some_and(|query| !query.are_paths())
+    }
+
+    /// Gives the partition of each record to `each`, with its number, in their order.
+    pub fn partitions(
         &mut self,
-        origin: &Origin,
-        payload: &[u8],
-        transform: Option<&BTreeMap<String, String>>,
-    ) -> Result<PartitionKey, Failure> {
+        records: &[Asked<'_>],
+        each: &mut dyn FnMut(usize, Result<PartitionKey, Failure>),
+    ) -> anyhow::Result<()> {
+        let Some(query) = self.query.take().filter(|_| self.fixed.is_none()) else {
+            for (number, record) in records.iter().enumerate() {
+                each(number, self.partition(record, &()));
+            }
+            return Ok(());
+        };
+        let payloads: Vec<&[u8]> = records.iter().map(|record| record.payload).collect();
+        let asked = query.extract(&payloads, |number, values| {
+            let partition = values
+                .and_then(|values| self.partition(&records[number], &Named { names: query.names(), values }));
+            each(number, partition);
+        });
+        self.query = Some(query);
+        asked
+    }
+
+    /// The partition of one record.
+    pub fn partition_of(&mut self, record: &Asked<'_>) -> anyhow::Result<Result<PartitionKey, Failure>> {
+        if self.query.is_none() {
+            return Ok(self.partition(record, &()));
+        }
+        let mut found = None;
+        self.partitions(std::slice::from_ref(record), &mut |_, partition| found = Some(partition))?;
+        found.ok_or_else(|| anyhow::anyhow!("a record was not asked for its partition keys"))
+    }
+
+    fn partition(&mut self, record: &Asked<'_>, query: &dyn Values) -> Result<PartitionKey, Failure> {
+        let origin = record.origin;
         if let Some(fixed) = &self.fixed {
             return Ok(Arc::clone(fixed));
         }
@@ -113,15 +165,11 @@ impl Namer {
         {
             return Ok(Arc::clone(&same.partition));
         }
-        let query: &dyn Values = match &mut self.query {
-            Some(query) => query.keys(payload)?,
-            None => &(),
-        };
         let context = Context {
             arrival_us: origin.arrival_us,
             shard: origin.shard,
             query,
-            transform: &transform,
+            transform: &record.transform,
             error_type: None,
         };
         self.partitioner.partition(&context, &mut self.text).map_err(|error| name_failure(&error))?;

@@ -18,15 +18,15 @@ mod follow;
 mod format;
 /// kget reads a stream: positions, ends, formats.
 mod get;
-/// Services: HTTP endpoints, OpenSearch, Splunk.
-#[cfg(feature = "hose")]
-mod hose_services;
 /// Batches into PostgreSQL, each once.
 #[cfg(feature = "hose")]
 mod hose_postgres;
 /// Batches into a stand-in for Redshift.
 #[cfg(feature = "hose")]
 mod hose_redshift;
+/// Services: HTTP endpoints, OpenSearch, Splunk.
+#[cfg(feature = "hose")]
+mod hose_services;
 /// Which part of the source may use which.
 mod layers;
 /// Real files of the machine.

@@ -55,8 +55,12 @@ impl Member {
         let until = until(args.range.until, now_us)?;
         StreamReader::check_until(&stream, until)?;
         let from = args.range.from.unwrap_or(if follow { Position::Latest } else { Position::TrimHorizon });
-        let consumer =
-            Consumer::open_or_create(&stream, name, from.start(now_us), Some(Arc::new(Waiting { program: "kget", shutdown })))?;
+        let consumer = Consumer::open_or_create(
+            &stream,
+            name,
+            from.start(now_us),
+            Some(Arc::new(Waiting { program: "kget", shutdown })),
+        )?;
         let waiter = follow.then(|| {
             let mut waiter = Waiter::new(&stream);
             waiter.also(consumer.dir());

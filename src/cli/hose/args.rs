@@ -301,4 +301,28 @@ pub(super) struct ServiceArgs {
     /// Begin a new index each hour, day, week or month, or none
     #[arg(long, value_name = "PERIOD")]
     pub(super) index_rotation: Option<String>,
+
+    /// The index, where it is not the last part of the URL
+    #[arg(long, value_name = "NAME")]
+    pub(super) index: Option<String>,
+
+    /// Give documents without @timestamp their arrival time
+    #[arg(long)]
+    pub(super) add_timestamp: bool,
+
+    /// What the access key is to OpenSearch: basic (user:password), api-key or bearer
+    #[arg(long, value_name = "KIND", requires = "access_key_file")]
+    pub(super) auth: Option<String>,
+
+    /// Send records to Splunk as lines of text, and not as events
+    #[arg(long)]
+    pub(super) splunk_raw: bool,
+
+    /// Do not wait for Splunk's acknowledgements
+    #[arg(long)]
+    pub(super) splunk_no_ack: bool,
+
+    /// Trust these certificates (PEM) too
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
 }

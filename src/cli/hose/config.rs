@@ -27,8 +27,14 @@ fn read(path: &Path, line: &[OsString]) -> anyhow::Result<HoseArgs> {
         anyhow!("{} (byte {place})", error.message())
     })?;
     let command = HoseArgs::command();
-    let given = command.clone().ignore_errors(true).get_matches_from(std::iter::once("khose".into()).chain(line.iter().cloned()));
-    let on_line = |id: &str| given.try_contains_id(id).is_ok_and(|known| known) && given.value_source(id) == Some(ValueSource::CommandLine);
+    let given = command
+        .clone()
+        .ignore_errors(true)
+        .get_matches_from(std::iter::once("khose".into()).chain(line.iter().cloned()));
+    let on_line = |id: &str| {
+        given.try_contains_id(id).is_ok_and(|known| known)
+            && given.value_source(id) == Some(ValueSource::CommandLine)
+    };
     let mut words: Vec<OsString> = vec!["khose".into()];
     let mut named: Vec<OsString> = Vec::new();
     let mut destination = None;
@@ -41,7 +47,8 @@ fn read(path: &Path, line: &[OsString]) -> anyhow::Result<HoseArgs> {
                 let long = key.replace('_', "-");
                 let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(&long)) else {
                     let known = command.get_arguments().filter_map(|arg| arg.get_long());
-                    let near = known.min_by_key(|name| stream_name::distance(name, &long)).unwrap_or_default();
+                    let near =
+                        known.min_by_key(|name| stream_name::distance(name, &long)).unwrap_or_default();
                     anyhow::bail!("`{key}` is not an option: did you mean `{near}`?");
                 };
                 // What can be given once is taken from the line where it stands there.
@@ -69,7 +76,9 @@ fn read(path: &Path, line: &[OsString]) -> anyhow::Result<HoseArgs> {
 }
 
 fn args_has_no_words(line: &[OsString]) -> bool {
-    let given = HoseArgs::command().ignore_errors(true).get_matches_from(std::iter::once("khose".into()).chain(line.iter().cloned()));
+    let given = HoseArgs::command()
+        .ignore_errors(true)
+        .get_matches_from(std::iter::once("khose".into()).chain(line.iter().cloned()));
     given.get_many::<OsString>("words").is_none_or(|words| words.len() == 0)
 }
 

@@ -20,14 +20,14 @@ use crate::codec::InputFormat;
 use crate::hose::cancel::Cancel;
 use crate::hose::courier::{ErrorOutput, Reach, Runtime};
 use crate::hose::delivery::{Delivery, Settings};
-use crate::hose::dest::objects::Objects;
 use crate::hose::dest::Destination;
+use crate::hose::dest::objects::Objects;
 use crate::hose::format::Format;
 use crate::hose::format::body::Scratch;
 use crate::hose::ledger::{FOLDER, Ledger, Standing};
 use crate::hose::naming::Signature;
 use crate::hose::source::{Busy, Source, StreamSource};
-use crate::hose::store::{Attributes, Location, Store};
+use crate::hose::store::{Attributes, Location};
 use crate::stream::{Consumer, Stream, Until};
 use crate::sys::System;
 
@@ -70,6 +70,7 @@ impl Run {
             name: stream.name().to_owned(),
             id: stream.manifest().stream_id,
             delivery: format!("{}.{name}", stream.name()),
+            source: Some(stream.clone()),
             consumer_dir: Some(&dir),
             follow: args.follow.follow,
             trouble: Some(trouble),
@@ -94,6 +95,7 @@ impl Run {
             name: "stdin".to_owned(),
             id: if source.has_places() { Uuid::nil() } else { Uuid::new_v4() },
             delivery: format!("stdin.{}", self.consumer()),
+            source: None,
             consumer_dir: None,
             follow: true,
             trouble: None,
@@ -121,7 +123,9 @@ impl Run {
             Some(ledger) => runtime.block_on(ledger.standing())?,
             None => Standing::default(),
         };
-        if let Some(other) = standing.last.as_ref().filter(|last| last.stream_id != about.id && !about.id.is_nil()) {
+        if let Some(other) =
+            standing.last.as_ref().filter(|last| last.stream_id != about.id && !about.id.is_nil())
+        {
             return Err(anyhow!(
                 "{}: another stream `{}` ({}) was delivered there under this name; this one is {}",
                 self.target.show(),
@@ -161,7 +165,7 @@ impl Run {
             written: Instant::now(),
             system,
         };
-        let chain = stages::chain(args)?;
+        let chain = stages::chain(args, &about.name)?;
         let namer = parts.namer;
         let delivery =
             Delivery::begin(settings, chain, namer, source, reach, standing, runtime, cancel, &mut report)?;
@@ -176,11 +180,16 @@ impl Run {
         signature: &Signature,
         system: &System,
         runtime: &Runtime,
-        _cancel: &Cancel,
+        cancel: &Cancel,
     ) -> anyhow::Result<Parts> {
         match &self.target {
             Target::Objects(location) => self.object_parts(about, signature, system, runtime, location),
-            _ => Err(anyhow!("{}: this kind of destination is not there yet", self.target.show())),
+            Target::Service(service, url) => {
+                self.service_parts(about, signature, system, cancel, *service, url)
+            }
+            Target::Stream(name) => self.stream_parts(about, signature, system, cancel, name),
+            Target::Stdout => self.stdout_parts(about, signature, system, cancel, runtime),
+            Target::File(..) => Err(anyhow!("{}: one file is written whole", self.target.show())),
         }
     }
 
@@ -206,7 +215,8 @@ impl Run {
             }
             None => Scratch::new(system, &setup::scratch_dir()),
         };
-        let errors = setup::errors(args, &self.context, Some((location, &store)), "", signature, &about.delivery)?;
+        let errors =
+            setup::errors(args, &self.context, Some((location, &store)), "", signature, &about.delivery)?;
         let namer = setup::namer(args, signature, &opened.extension, Some(location))?;
         let attributes = Attributes {
             content_type: Some(opened.format.content_type().to_owned()),
@@ -233,30 +243,26 @@ fn sweep(dir: &Path) {
 }
 
 /// Whose records are delivered.
-struct About<'a> {
-    name: String,
-    id: Uuid,
-    delivery: String,
+pub(super) struct About<'a> {
+    pub(super) name: String,
+    pub(super) id: Uuid,
+    pub(super) delivery: String,
+    /// The stream, where it is one.
+    pub(super) source: Option<Stream>,
     /// Where a consumer's own files lie.
-    consumer_dir: Option<&'a Path>,
+    pub(super) consumer_dir: Option<&'a Path>,
     follow: bool,
     trouble: Option<Trouble>,
 }
 
 /// What depends on the destination.
-struct Parts {
-    destination: Box<dyn Destination>,
-    ledger: Option<Ledger>,
-    errors: ErrorOutput,
-    namer: crate::hose::naming::Namer,
-    format: Option<Arc<dyn Format>>,
+pub(super) struct Parts {
+    pub(super) destination: Box<dyn Destination>,
+    pub(super) ledger: Option<Ledger>,
+    pub(super) errors: ErrorOutput,
+    pub(super) namer: crate::hose::naming::Namer,
+    pub(super) format: Option<Arc<dyn Format>>,
     /// Where an inferred schema is kept.
-    schema: Option<String>,
-    scratch: Scratch,
-}
-
-/// A store as the ledger of a service has it: beside the consumer.
-#[expect(dead_code, reason = "services come next")]
-fn beside(system: &System, dir: &Path) -> Arc<dyn Store> {
-    Arc::new(crate::hose::store::local::LocalStore::new(system, &dir.join("khose")))
+    pub(super) schema: Option<String>,
+    pub(super) scratch: Scratch,
 }

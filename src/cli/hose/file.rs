@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::report::{PROGRAM, Report};
 use super::{Run, formats, setup, stages, stdin};
+use crate::cli::Outcome;
 use crate::cli::trouble::Trouble;
 use crate::cli::value::{OnError, Position};
-use crate::cli::Outcome;
 use crate::codec::InputFormat;
 use crate::hose::cancel::Cancel;
 use crate::hose::courier::{Reach, Runtime};
@@ -27,10 +27,17 @@ use crate::sys::System;
 
 impl Run {
     /// Writes one object from a range of the stream, or from standard input. Nothing is remembered.
-    pub(super) fn file(&self, stream: Option<Stream>, place: &Location, name: &str) -> anyhow::Result<Outcome> {
+    pub(super) fn file(
+        &self,
+        stream: Option<Stream>,
+        place: &Location,
+        name: &str,
+    ) -> anyhow::Result<Outcome> {
         let args = &self.args;
         if args.follow.follow {
-            return Err(anyhow!("{name} is one file, which is written whole: a following delivery needs a directory"));
+            return Err(anyhow!(
+                "{name} is one file, which is written whole: a following delivery needs a directory"
+            ));
         }
         let system = System::real();
         let now_us = system.clock.now_us();
@@ -67,8 +74,10 @@ impl Run {
         let fallback = rejects_of(place, name);
         let errors = setup::errors(args, &self.context, None, &fallback, &signature, &delivery)?;
         let namer: Namer = setup::namer(args, &signature, &opened.extension, Some(place))?.fixed(name);
-        let attributes =
-            Attributes { content_type: Some(opened.format.content_type().to_owned()), ..Attributes::default() };
+        let attributes = Attributes {
+            content_type: Some(opened.format.content_type().to_owned()),
+            ..Attributes::default()
+        };
         let same = if args.if_changed { IfSame::Keep } else { IfSame::Write };
         let destination = Objects::new(Arc::clone(&store), setup::policy(args), attributes).when_same(same);
         let hints = Hints { size: u64::MAX, interval: setup::NEVER, ..setup::hints(args) };
@@ -104,7 +113,7 @@ impl Run {
             written: Instant::now(),
             system,
         };
-        let chain = stages::chain(args)?;
+        let chain = stages::chain(args, &delivery)?;
         let delivery = Delivery::begin(
             settings,
             chain,

@@ -6,8 +6,8 @@ use anyhow::{Context as _, anyhow};
 
 use super::args::HoseArgs;
 use crate::hose::courier::Runtime;
-use crate::hose::format::spec::{ColumnSource, FormatName, FormatSpec, open_format};
 use crate::hose::format::Format;
+use crate::hose::format::spec::{ColumnSource, FormatName, FormatSpec, open_format};
 use crate::hose::name::Extension;
 use crate::hose::store::{Store, StoreError};
 use crate::table::{RowOptions, Schema};
@@ -64,11 +64,17 @@ fn given(text: &str) -> anyhow::Result<Schema> {
     let from_file = std::fs::metadata(text).ok().filter(std::fs::Metadata::is_file);
     match from_file {
         Some(meta) => {
-            anyhow::ensure!(meta.len() <= SCHEMA_BYTES_MAX, "--schema {text}: {} bytes are no schema", meta.len());
+            anyhow::ensure!(
+                meta.len() <= SCHEMA_BYTES_MAX,
+                "--schema {text}: {} bytes are no schema",
+                meta.len()
+            );
             let content = std::fs::read_to_string(text).with_context(|| format!("--schema {text}"))?;
             Schema::parse(&content).with_context(|| format!("--schema {text}"))
         }
-        None if text.ends_with(".json") || text.ends_with(".sql") => Err(anyhow!("--schema {text}: there is no such file")),
+        None if text.ends_with(".json") || text.ends_with(".sql") => {
+            Err(anyhow!("--schema {text}: there is no such file"))
+        }
         None => Schema::parse(text).context("--schema"),
     }
 }
@@ -83,7 +89,10 @@ fn spec(args: &HoseArgs, file: Option<&str>) -> anyhow::Result<FormatSpec> {
     };
     let mut spec = FormatSpec::new(format);
     spec.compression = objects.compression.clone().or_else(|| {
-        by_name.filter(|(named, _)| *named == format).and_then(|(_, compression)| compression).map(|c| c.name().to_owned())
+        by_name
+            .filter(|(named, _)| *named == format)
+            .and_then(|(_, compression)| compression)
+            .map(|c| c.name().to_owned())
     });
     spec.csv.header = !table.no_header;
     if let Some(null) = &table.csv_null {
@@ -94,7 +103,8 @@ fn spec(args: &HoseArgs, file: Option<&str>) -> anyhow::Result<FormatSpec> {
     }
     let parquet = &mut spec.parquet;
     if let Some(text) = &table.parquet_compression {
-        parquet.compression = Some(text.parse().map_err(|reason: String| anyhow!("--parquet-compression: {reason}"))?);
+        parquet.compression =
+            Some(text.parse().map_err(|reason: String| anyhow!("--parquet-compression: {reason}"))?);
     }
     parquet.row_group_bytes = table.row_group_size.unwrap_or(parquet.row_group_bytes);
     if let Some(size) = table.page_size {

@@ -8,6 +8,7 @@ mod formats;
 mod page;
 mod prometheus;
 mod report;
+mod services;
 mod setup;
 mod stages;
 mod stdin;
@@ -43,7 +44,8 @@ pub fn run(args: HoseArgs) -> anyhow::Result<Outcome> {
         return run.stdin();
     }
     if sources.iter().any(|source| source == "-") {
-        return Err(anyhow!("standard input is a source of its own, and not one of several")).hint("khose - DEST");
+        return Err(anyhow!("standard input is a source of its own, and not one of several"))
+            .hint("khose - DEST");
     }
     run.streams(&sources)
 }

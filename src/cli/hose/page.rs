@@ -14,7 +14,10 @@ pub const PAGE: Page = Page {
             does: "From cron: what is new, as Parquet, in folders by day",
             command: "khose clicks s3://lake/clicks/ -o parquet --prefix 'dt=!{timestamp:yyyy-MM-dd}/'",
         },
-        Example { does: "For ever, as compressed lines", command: "khose clicks /data/lake/ -o ndjson --compression gzip -f" },
+        Example {
+            does: "For ever, as compressed lines",
+            command: "khose clicks /data/lake/ -o ndjson --compression gzip -f",
+        },
         Example {
             does: "One file with the last day in it, for a Makefile",
             command: "khose clicks hits.parquet --from -1d --if-changed",

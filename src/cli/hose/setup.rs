@@ -100,7 +100,8 @@ pub(super) fn errors(
     delivery: &str,
 ) -> anyhow::Result<ErrorOutput> {
     let given = args.objects.errors.as_deref();
-    let elsewhere = given.filter(|text| text.contains("://") || text.starts_with('/') || text.starts_with('.'));
+    let elsewhere =
+        given.filter(|text| text.contains("://") || text.starts_with('/') || text.starts_with('.'));
     let (store, prefix, location) = match (elsewhere, destination) {
         (Some(text), _) => {
             // A URL may have an expression in it: the place is what stands before.

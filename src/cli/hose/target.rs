@@ -69,8 +69,10 @@ impl Target {
             return Ok(Self::File(place, name));
         }
         if !text.contains('/') {
-            return Err(anyhow!("destination {text}: neither a URL nor a path with a slash nor a known kind of file"))
-                .with_hint(|| format!("./{text}/ for a directory, kpipe:{text} for a stream"));
+            return Err(anyhow!(
+                "destination {text}: neither a URL nor a path with a slash nor a known kind of file"
+            ))
+            .with_hint(|| format!("./{text}/ for a directory, kpipe:{text} for a stream"));
         }
         Ok(Self::Objects(location))
     }

@@ -9,14 +9,14 @@ pub mod http;
 pub mod metrics;
 pub mod objects;
 pub mod opensearch;
+mod patience;
+pub mod postgres;
+pub mod redshift;
 pub mod retry;
 mod rows;
 pub mod secret;
 pub mod splunk;
 pub mod stdout;
-mod patience;
-pub mod postgres;
-pub mod redshift;
 pub mod stream;
 mod watermark;
 

@@ -226,9 +226,13 @@ impl ObjectWriter for ArrowWriter {
     }
 
     fn size(&self) -> u64 {
-        let waiting = self.shared.ratio.of(self.waiting.bytes as u64, self.shared.options.compression.guess());
+        let waiting =
+            self.shared.ratio.of(self.waiting.bytes as u64, self.shared.options.compression.guess());
         let columns = self.shared.columns.schema().arrow().flattened_fields().len() as u64;
-        waiting + self.file.as_ref().map_or(0, |file| file.body().len()) + FRAME_BYTES + columns * COLUMN_BYTES
+        waiting
+            + self.file.as_ref().map_or(0, |file| file.body().len())
+            + FRAME_BYTES
+            + columns * COLUMN_BYTES
     }
 
     fn memory(&self) -> u64 {

@@ -263,7 +263,10 @@ impl Column {
                 Self::Leaves(field, writers) => {
                     let leaves = compute_leaves(field, array)?;
                     if leaves.len() != writers.len() {
-                        return Err(ParquetError::General(format!("column {} has other leaves", field.name())));
+                        return Err(ParquetError::General(format!(
+                            "column {} has other leaves",
+                            field.name()
+                        )));
                     }
                     for (leaf, writer) in leaves.iter().zip(writers) {
                         writer.write(leaf)?;

@@ -167,7 +167,10 @@ impl ObjectWriter for ParquetWriter {
         let shared = &self.shared;
         // A fifth of Arrow's bytes, with what readers need to find their way.
         let waiting = shared.batches.of(self.waiting.bytes as u64, 20);
-        let file = self.file.as_ref().map_or_else(|| encode::footer_bytes(&shared.columns.schema(), 1), OpenFile::size);
+        let file = self
+            .file
+            .as_ref()
+            .map_or_else(|| encode::footer_bytes(&shared.columns.schema(), 1), OpenFile::size);
         waiting + file
     }
 

@@ -21,7 +21,8 @@ pub(super) fn sort(batches: &[RecordBatch], by: &[SortColumn]) -> Result<Vec<Rec
         if matches!(kind, DataType::List(_) | DataType::Struct(_) | DataType::Map(..)) {
             break;
         }
-        let parts: Vec<&dyn arrow::array::Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+        let parts: Vec<&dyn arrow::array::Array> =
+            batches.iter().map(|batch| batch.column(column).as_ref()).collect();
         let options = Some(SortOptions { descending: sort.descending, nulls_first: false });
         keys.push(Key { values: concat(&parts)?, options });
     }
