@@ -44,15 +44,15 @@ impl Store for Directory {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let path = self.0.join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, body.read(0, body.len() as usize).unwrap()).unwrap();
+            fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+            fs::write(path, body.read(0, body.len() as usize).expect("a body")).expect("a file");
             Ok(())
         }
         .boxed()
     }
 
     fn get<'a>(&'a self, name: &'a str, _max: u64) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
-        async move { Ok(fs::read(self.0.join(name)).unwrap()) }.boxed()
+        async move { Ok(fs::read(self.0.join(name)).expect("a file")) }.boxed()
     }
 
     fn get_range<'a>(
@@ -88,11 +88,11 @@ impl Store for Directory {
 fn carry_out(copy: &str, bucket: &Path) -> String {
     let between = |from: &str, to: &str| {
         let rest = &copy[copy.find(from).unwrap_or_else(|| panic!("no {from} in {copy}")) + from.len()..];
-        rest[..rest.find(to).unwrap()].to_owned()
+        rest[..rest.find(to).expect("its end")].to_owned()
     };
     assert!(copy.contains(" IAM_ROLE 'arn:aws:iam::1:role/load' ") && copy.contains(" MANIFEST"), "{copy}");
     let target = between("COPY ", " FROM");
-    let table = target.split(' ').next().unwrap();
+    let table = target.split(' ').next().expect("a table");
     let read = |url: &str| {
         let name = url.strip_prefix(BUCKET).unwrap_or_else(|| panic!("{url} lies elsewhere"));
         fs::read(bucket.join(name)).unwrap_or_else(|error| panic!("{url}: {error}"))
@@ -116,7 +116,7 @@ fn carry_out(copy: &str, bucket: &Path) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     if copy.contains("FORMAT AS JSON 'auto'") {
         let lines: Vec<String> = lines.iter().map(|line| quoted(line)).collect();
-        let columns = target.strip_prefix(table).unwrap().trim().trim_matches(['(', ')']);
+        let columns = target.strip_prefix(table).expect("it begins so").trim().trim_matches(['(', ')']);
         let columns = if columns.is_empty() { "*" } else { columns };
         format!(
             "INSERT INTO {target} SELECT {columns} FROM (SELECT (json_populate_record(NULL::{table}, line::json)).* \
@@ -143,7 +143,7 @@ fn stand_in(
     let (bucket, told) = (bucket.to_owned(), Arc::clone(&statements));
     let decide: Decide = Arc::new(move |message| {
         if let Some(statement) = message.statement() {
-            told.lock().unwrap().push(statement.to_owned());
+            told.lock().expect("no panic").push(statement.to_owned());
         }
         let own = || match message.statement() {
             Some(statement) if statement.starts_with("COPY ") => Fate::Instead(carry_out(statement, &bucket)),
@@ -163,7 +163,7 @@ fn destination(db: &Database, port: u16, bucket: &Path, query: &str) -> Redshift
     let mut address = Address::parse(&url).expect("a URL");
     let mut options = Options::of(&mut address, "test").expect("options");
     options.retry = QUICK;
-    options.compression = "gzip".to_owned();
+    "gzip".clone_into(&mut options.compression);
     let settings =
         Settings::complete(address, REDSHIFT, &around(Path::new("/nonexistent"), &[])).expect("settings");
     Redshift::new(&System::real(), settings, options, Arc::new(Directory(bucket.to_owned())))
@@ -175,7 +175,7 @@ fn batch(number: u64, texts: &[String]) -> Batch {
     let parcel = |(i, text): (usize, &String)| {
         let mut packed = flate2::read::GzEncoder::new(text.as_bytes(), flate2::Compression::fast());
         let mut bytes = Vec::new();
-        packed.read_to_end(&mut bytes).unwrap();
+        packed.read_to_end(&mut bytes).expect("gzip");
         Parcel {
             name: format!("2026/{number}/object-{i}.gz"),
             body: bytes.into(),
@@ -189,7 +189,8 @@ fn batch(number: u64, texts: &[String]) -> Batch {
 }
 
 fn json(from: u64, to: u64) -> String {
-    (from..to).map(|i| format!("{{\"id\":{i},\"name\":\"it's {i}\"}}\n")).collect()
+    let lines: Vec<String> = (from..to).map(|i| format!(r#"{{"id":{i},"name":"it's {i}"}}"#)).collect();
+    lines.join("\n") + "\n"
 }
 
 fn deliver(to: &mut Redshift, batch: &Batch) -> Result<(), DeliveryError> {
@@ -200,7 +201,7 @@ fn manifests(bucket: &Path, below: &str) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(bucket.join(below).join("manifests/test"))
         .into_iter()
         .flatten()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(|entry| entry.expect("a name").file_name().into_string().expect("text"))
         .collect();
     names.sort();
     names
@@ -270,7 +271,7 @@ fn csv_with_a_line_of_names() {
     let mut address = Address::parse(&url).unwrap();
     let mut options = Options::of(&mut address, "test").unwrap();
     options.format = CopyFormat::of("csv", true).unwrap();
-    options.compression = "gzip".to_owned();
+    "gzip".clone_into(&mut options.compression);
     let settings = Settings::complete(address, REDSHIFT, &around(Path::new("/nonexistent"), &[])).unwrap();
     let store = Arc::new(Directory(bucket.path().to_owned()));
     let mut to = Redshift::new(&System::real(), settings, options, store).unwrap();

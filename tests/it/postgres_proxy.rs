@@ -1,6 +1,8 @@
 //! Stands between a client and PostgreSQL and does what networks, and other servers, do: it cuts the connection at a
 //! chosen message, or answers a statement in its own way.
 
+#![expect(clippy::big_endian_bytes, reason = "the lengths of the protocol are")]
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;

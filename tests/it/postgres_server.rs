@@ -3,6 +3,7 @@
 //! It is looked for where Debian puts it, and installed when it is missing and that is permitted. It ends with the
 //! process, however that ends.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -125,7 +126,8 @@ fn start() -> Result<Server, String> {
         dir.display()
     );
     if has_tls {
-        settings += &format!(
+        let _ = write!(
+            settings,
             "ssl = on\nssl_cert_file = '{0}/server.crt'\nssl_key_file = '{0}/server.key'\n",
             dir.display()
         );
