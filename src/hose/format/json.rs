@@ -133,7 +133,10 @@ mod tests {
 
     #[test]
     fn several_values_are_several_lines() {
-        assert_eq!(lines(b"{\"a\":1}{\"a\":2}\n[3] 4 \"x\" null\n").unwrap(), "{\"a\":1}\n{\"a\":2}\n[3]\n4\n\"x\"\nnull\n");
+        assert_eq!(
+            lines(b"{\"a\":1}{\"a\":2}\n[3] 4 \"x\" null\n").unwrap(),
+            "{\"a\":1}\n{\"a\":2}\n[3]\n4\n\"x\"\nnull\n"
+        );
         for wrong in ["1true", "{\"a\":1},{\"a\":2}", "{\"a\":1} {", "truefalse", "1 2 x"] {
             lines(wrong.as_bytes()).unwrap_err();
         }
@@ -151,7 +154,21 @@ mod tests {
         assert_eq!(lines(b" \n").unwrap_err(), "it is empty, not a JSON value");
         assert_eq!(lines(b"{\"a\":\"\xff\"}").unwrap_err(), "no UTF-8 at byte 6");
         assert_eq!(lines(b"{\"a\":\"\\uZZZZ\"}").unwrap_err(), "no JSON: invalid escape at line 1 column 12");
-        for wrong in ["{", "{\"a\"}", "{\"a\":\"\n\"}", "[1,]", "01", "+1", ".5", "nul", "\"", "{\"a\":\"\\", "'a'", "NaN", "\"\\u12\""] {
+        for wrong in [
+            "{",
+            "{\"a\"}",
+            "{\"a\":\"\n\"}",
+            "[1,]",
+            "01",
+            "+1",
+            ".5",
+            "nul",
+            "\"",
+            "{\"a\":\"\\",
+            "'a'",
+            "NaN",
+            "\"\\u12\"",
+        ] {
             let reason = lines(wrong.as_bytes()).unwrap_err();
             assert!(reason.starts_with("no JSON: ") && !reason.contains('\n'), "{wrong}: {reason}");
         }

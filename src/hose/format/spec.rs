@@ -88,7 +88,8 @@ impl FormatName {
             "lz4" => "lz4",
             _ => return None,
         };
-        let inner = stem.rsplit_once('.').and_then(|(_, end)| format(end)).filter(|inner| inner.is_compressible())?;
+        let inner =
+            stem.rsplit_once('.').and_then(|(_, end)| format(end)).filter(|inner| inner.is_compressible())?;
         Some((inner, compression.parse().ok()))
     }
 
@@ -163,7 +164,8 @@ impl FormatSpec {
                                 Compression::Gzip(_) | Compression::Zip(_) => "gzip",
                                 Compression::Zstd(_) => "zstd",
                                 Compression::Lz4 => "lz4_raw",
-                                Compression::None | Compression::Snappy | Compression::HadoopSnappy => "snappy",
+                                Compression::None | Compression::Snappy | Compression::HadoopSnappy =>
+                                    "snappy",
                             }
                         ));
                     }
@@ -208,7 +210,11 @@ pub enum ColumnSource {
 ///
 /// # Errors
 /// As [`FormatSpec::check`], and where settings name columns that a fixed schema has not.
-pub fn open_format(spec: &FormatSpec, source: ColumnSource, rows: RowOptions) -> Result<Arc<dyn Format>, String> {
+pub fn open_format(
+    spec: &FormatSpec,
+    source: ColumnSource,
+    rows: RowOptions,
+) -> Result<Arc<dyn Format>, String> {
     let resolved = spec.resolve()?;
     if let Resolved::Text(layout, compression) = resolved {
         return Ok(Arc::new(TextFormat::new(layout, compression)));
@@ -294,9 +300,10 @@ mod tests {
 
     #[test]
     fn objects_tell_their_format() {
-        let of = |name: &str| FormatName::of_object(name).map(|(format, compression)| {
-            (format.name(), compression.map(Compression::name))
-        });
+        let of = |name: &str| {
+            FormatName::of_object(name)
+                .map(|(format, compression)| (format.name(), compression.map(Compression::name)))
+        };
         assert_eq!(of("a/b/hits.parquet"), Some(("parquet", None)));
         assert_eq!(of("x.ndjson.gz"), Some(("ndjson", Some("gzip"))));
         assert_eq!(of("x.csv.zst"), Some(("csv", Some("zstd"))));

@@ -127,7 +127,8 @@ fn lz4_info() -> FrameInfo {
 
 /// The first bytes of a frame.
 pub(super) fn lz4_header() -> io::Result<Vec<u8>> {
-    let mut empty = FrameEncoder::with_frame_info(lz4_info(), Vec::new()).finish().map_err(io::Error::other)?;
+    let mut empty =
+        FrameEncoder::with_frame_info(lz4_info(), Vec::new()).finish().map_err(io::Error::other)?;
     empty.truncate(empty.len() - LZ4_END.len());
     Ok(empty)
 }

@@ -36,7 +36,11 @@ pub(in super::super) fn unpack(compression: Compression, packed: &[u8]) -> Vec<u
             archive.by_index(0).unwrap().read_to_end(&mut plain).unwrap();
             // From a pipe, where the directory at the end is not seen.
             let mut again = Vec::new();
-            ::zip::read::read_zipfile_from_stream(&mut &packed[..]).unwrap().unwrap().read_to_end(&mut again).unwrap();
+            ::zip::read::read_zipfile_from_stream(&mut &packed[..])
+                .unwrap()
+                .unwrap()
+                .read_to_end(&mut again)
+                .unwrap();
             assert_eq!(again, plain);
         }
         Compression::Snappy => {
@@ -206,7 +210,10 @@ fn zip_above_four_gibibytes_says_so() {
     file.write_all(&member.directory(offset)).unwrap();
     let mut archive = ::zip::ZipArchive::new(std::fs::File::open(&path).unwrap()).unwrap();
     let found = archive.by_index_raw(0).unwrap();
-    assert_eq!((found.size(), found.compressed_size(), found.crc32()), (plain_bytes, packed_bytes, 0x1234_5678));
+    assert_eq!(
+        (found.size(), found.compressed_size(), found.crc32()),
+        (plain_bytes, packed_bytes, 0x1234_5678)
+    );
     assert_eq!(found.name().unwrap(), "records");
 }
 
@@ -216,7 +223,14 @@ fn other_programs_read_it() {
     let plain = [text(3 << 20, 3), text(100, 4), text(2 << 20, 5)];
     let checks: [(Compression, &[&str]); 4] = [
         (Compression::Gzip(1), &["gzip", "-dc"]),
-        (Compression::Gzip(6), &["python3", "-c", "import sys,gzip; sys.stdout.buffer.write(gzip.decompress(sys.stdin.buffer.read()))"]),
+        (
+            Compression::Gzip(6),
+            &[
+                "python3",
+                "-c",
+                "import sys,gzip; sys.stdout.buffer.write(gzip.decompress(sys.stdin.buffer.read()))",
+            ],
+        ),
         (Compression::Zstd(3), &["zstd", "-dcq"]),
         (Compression::Lz4, &["lz4", "-dcq"]),
     ];

@@ -112,9 +112,8 @@ impl Member<'_> {
     /// What stands behind the member, at this offset.
     pub(super) fn directory(&self, offset: u64) -> Vec<u8> {
         let large = self.is_large();
-        let fields = self.common(
-            Fields::default().u32(0x0201_4b50).u16(MADE_ON_UNIX | VERSION_64).u16(self.version()),
-        );
+        let fields = self
+            .common(Fields::default().u32(0x0201_4b50).u16(MADE_ON_UNIX | VERSION_64).u16(self.version()));
         let extra = if large { FIELD_BYTES as u16 } else { 0 };
         // No comment, the only disk, a binary file, at the start of the archive.
         let fields = fields.u16(extra).u16(0).u16(0).u16(0).u32(ATTRIBUTES).u32(0).text(self.name);

@@ -6,8 +6,9 @@ use std::io;
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
 };
 use arrow::error::ArrowError;
 use arrow::json::writer::{EncoderOptions, NullableEncoder, make_encoder};
@@ -201,8 +202,12 @@ fn column<'a>(field: &'a arrow::datatypes::FieldRef, array: &'a ArrayRef) -> Res
             let (values, per_second): (&[i64], i64) = match unit {
                 TimeUnit::Second => (array.as_primitive::<TimestampSecondType>().values(), 1),
                 TimeUnit::Millisecond => (array.as_primitive::<TimestampMillisecondType>().values(), 1_000),
-                TimeUnit::Microsecond => (array.as_primitive::<TimestampMicrosecondType>().values(), 1_000_000),
-                TimeUnit::Nanosecond => (array.as_primitive::<TimestampNanosecondType>().values(), 1_000_000_000),
+                TimeUnit::Microsecond => {
+                    (array.as_primitive::<TimestampMicrosecondType>().values(), 1_000_000)
+                }
+                TimeUnit::Nanosecond => {
+                    (array.as_primitive::<TimestampNanosecondType>().values(), 1_000_000_000)
+                }
             };
             Values::Timestamp(values, per_second, zone.is_some())
         }
@@ -235,8 +240,12 @@ impl Values<'_> {
             Self::Int16(array) => integer(array.value(row), out),
             Self::Int32(array) => integer(array.value(row), out),
             Self::Int64(array) => integer(array.value(row), out),
-            Self::Float(array) => out.extend_from_slice(zmij::Buffer::new().format(array.value(row)).as_bytes()),
-            Self::Double(array) => out.extend_from_slice(zmij::Buffer::new().format(array.value(row)).as_bytes()),
+            Self::Float(array) => {
+                out.extend_from_slice(zmij::Buffer::new().format(array.value(row)).as_bytes());
+            }
+            Self::Double(array) => {
+                out.extend_from_slice(zmij::Buffer::new().format(array.value(row)).as_bytes());
+            }
             Self::Decimal(array, scale) => decimal(array.value(row), usize::from(*scale), out),
             Self::String(array) => out.extend_from_slice(array.value(row).as_bytes()),
             Self::Binary(array) => {

@@ -31,7 +31,12 @@ impl FromStr for QuoteStyle {
             "always" => Self::Always,
             "nonnumeric" => Self::NonNumeric,
             "never" => Self::Never,
-            _ => return Err(format!("`{name}` is not a way to quote: give one of {}", Self::NAMES.join(", "))),
+            _ => {
+                return Err(format!(
+                    "`{name}` is not a way to quote: give one of {}",
+                    Self::NAMES.join(", ")
+                ));
+            }
         })
     }
 }
@@ -92,7 +97,9 @@ impl CsvOptions {
     pub(super) fn check(&self) -> Result<(), String> {
         let delimiter = self.delimiter;
         if matches!(delimiter, b'"' | b'\\' | b'\n' | b'\r') || !delimiter.is_ascii() {
-            return Err("the CSV delimiter is one ASCII character, and no quote, backslash or line ending".to_owned());
+            return Err(
+                "the CSV delimiter is one ASCII character, and no quote, backslash or line ending".to_owned()
+            );
         }
         let in_null = |byte: &u8| *byte == delimiter || matches!(byte, b'"' | b'\n' | b'\r');
         if self.null.as_bytes().iter().any(in_null) {

@@ -72,7 +72,8 @@ fn each_type_has_its_text() {
 fn what_a_schema_has_no_word_for_is_written_too() {
     let nanos = TimestampNanosecondArray::from(vec![1_234_567_891]).with_timezone("UTC");
     let odd = Arc::new(UInt8Array::from(vec![200]));
-    let fields = vec![Field::new("at", nanos.data_type().clone(), true), Field::new("n", DataType::UInt8, true)];
+    let fields =
+        vec![Field::new("at", nanos.data_type().clone(), true), Field::new("n", DataType::UInt8, true)];
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
     let batch = arrow::array::RecordBatch::try_new(schema, vec![Arc::new(nanos), odd]).unwrap();
     let options = CsvOptions::default();
@@ -95,9 +96,12 @@ fn dates_agree_with_another_calendar() {
 
 #[test]
 fn quotes_by_style() {
-    let rows = [r#"{"s":"a,b","n":1,"t":"x"}"#, r#"{"s":"","n":null,"t":"say \"hi\"\n"}"#, r#"{"t":"\\N\\"}"#];
+    let rows =
+        [r#"{"s":"a,b","n":1,"t":"x"}"#, r#"{"s":"","n":null,"t":"say \"hi\"\n"}"#, r#"{"t":"\\N\\"}"#];
     let ddl = "s string, n int, t string";
-    let of = |quote, null: &str| csv(ddl, CsvOptions { quote, null: null.to_owned(), ..CsvOptions::default() }, &rows);
+    let of = |quote, null: &str| {
+        csv(ddl, CsvOptions { quote, null: null.to_owned(), ..CsvOptions::default() }, &rows)
+    };
     assert_eq!(of(QuoteStyle::Necessary, ""), "s,n,t\n\"a,b\",1,x\n\"\",,\"say \"\"hi\"\"\n\"\n,,\\N\\\n");
     assert_eq!(
         of(QuoteStyle::Always, ""),
@@ -123,7 +127,10 @@ fn values_that_say_null_are_quoted() {
 #[test]
 fn tabs_and_other_line_endings() {
     let options = CsvOptions { line_ending: LineEnding::CrLf, ..CsvOptions::tsv() };
-    assert_eq!(csv("a string, `b\tc` int", options, &[r#"{"a":"x,y","b\tc":1}"#]), "a\t\"b\tc\"\r\nx,y\t1\r\n");
+    assert_eq!(
+        csv("a string, `b\tc` int", options, &[r#"{"a":"x,y","b\tc":1}"#]),
+        "a\t\"b\tc\"\r\nx,y\t1\r\n"
+    );
     let format = format("a int", CsvOptions::tsv(), Compression::Gzip(1));
     assert_eq!((format.extension(), format.content_type()), (".tsv.gz".to_owned(), "application/gzip"));
 }
@@ -152,7 +159,12 @@ fn columns_that_come_later_begin_an_object() {
         let columns = Arc::new(Columns::evolving(Schema::default(), RowOptions::default()).unwrap());
         let format = CsvFormat::new(CsvOptions::default(), compression, columns).unwrap();
         let many: Vec<String> = (0..30_000).map(|i| format!("{{\"a\":{i}}}")).collect();
-        let chunks = [chunk(&many), chunk(&["{\"a\":-1}"]), chunk(&["{\"a\":-2,\"b\":\"x\"}"]), chunk(&["{\"a\":-3}"])];
+        let chunks = [
+            chunk(&many),
+            chunk(&["{\"a\":-1}"]),
+            chunk(&["{\"a\":-2,\"b\":\"x\"}"]),
+            chunk(&["{\"a\":-3}"]),
+        ];
         let (texts, bad) = objects(&format, &chunks);
         assert!(bad.is_empty());
         assert_eq!(texts.len(), 2);

@@ -88,7 +88,8 @@ impl Int96Column {
 
     pub(super) fn close(self) -> Result<Int96Chunk> {
         let close = self.writer.close()?;
-        let sink = Arc::into_inner(self.sink).ok_or_else(|| ParquetError::General("pages in use".to_owned()))?;
+        let sink =
+            Arc::into_inner(self.sink).ok_or_else(|| ParquetError::General("pages in use".to_owned()))?;
         let bytes = sink.into_inner().unwrap_or_else(PoisonError::into_inner).into_inner()?;
         Ok(Int96Chunk { bytes: bytes.into(), close })
     }

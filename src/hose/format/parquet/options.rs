@@ -28,8 +28,12 @@ impl ParquetCompression {
         Ok(match self {
             Self::None => basic::Compression::UNCOMPRESSED,
             Self::Snappy => basic::Compression::SNAPPY,
-            Self::Gzip(level) => basic::Compression::GZIP(GzipLevel::try_new(level).map_err(|e| e.to_string())?),
-            Self::Zstd(level) => basic::Compression::ZSTD(ZstdLevel::try_new(level).map_err(|e| e.to_string())?),
+            Self::Gzip(level) => {
+                basic::Compression::GZIP(GzipLevel::try_new(level).map_err(|e| e.to_string())?)
+            }
+            Self::Zstd(level) => {
+                basic::Compression::ZSTD(ZstdLevel::try_new(level).map_err(|e| e.to_string())?)
+            }
             Self::Lz4Raw => basic::Compression::LZ4_RAW,
         })
     }
@@ -83,7 +87,10 @@ impl FromStr for ParquetCompression {
             "gzip" => Ok(Self::Gzip(of(6, 9)? as u32)),
             "zstd" => Ok(Self::Zstd(of(1, 22)?)),
             "lz4_raw" | "lz4" => plain(Self::Lz4Raw),
-            _ => Err(format!("`{name}` is not a compression of Parquet: give one of {}", Self::NAMES.join(", "))),
+            _ => Err(format!(
+                "`{name}` is not a compression of Parquet: give one of {}",
+                Self::NAMES.join(", ")
+            )),
         }
     }
 }
@@ -106,7 +113,12 @@ impl FromStr for BloomColumn {
             None => (text, 0.01),
             Some((column, fpp)) => {
                 let fpp = fpp.parse().ok().filter(|fpp| *fpp > 0.0 && *fpp < 1.0);
-                (column, fpp.ok_or_else(|| format!("`{text}`: the part behind the colon is a probability, as 0.01"))?)
+                (
+                    column,
+                    fpp.ok_or_else(|| {
+                        format!("`{text}`: the part behind the colon is a probability, as 0.01")
+                    })?,
+                )
             }
         };
         if column.is_empty() {
@@ -204,7 +216,10 @@ impl ParquetOptions {
 
     pub(super) fn check(&self) -> Result<(), String> {
         if self.row_group_bytes < ROW_GROUP_BYTES_MIN {
-            return Err(format!("a row group of {} bytes is below {ROW_GROUP_BYTES_MIN}", self.row_group_bytes));
+            return Err(format!(
+                "a row group of {} bytes is below {ROW_GROUP_BYTES_MIN}",
+                self.row_group_bytes
+            ));
         }
         if self.row_group_rows == 0 {
             return Err("a row group has at least one row".to_owned());
@@ -213,7 +228,8 @@ impl ParquetOptions {
             return Err(format!("a page of {} bytes: give 1 KiB to 1 GiB", self.page_bytes));
         }
         if self.compat && self.compression() == ParquetCompression::Lz4Raw {
-            return Err("Spark before 3.5 and Hive before 4 cannot read lz4_raw: give snappy, gzip or zstd".to_owned());
+            return Err("Spark before 3.5 and Hive before 4 cannot read lz4_raw: give snappy, gzip or zstd"
+                .to_owned());
         }
         self.compression().to_parquet().map(drop)
     }

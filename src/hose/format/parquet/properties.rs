@@ -41,7 +41,8 @@ fn for_old_readers(column: &TypePtr, is_top: bool) -> Result<TypePtr> {
             .with_fields(fields);
         return Ok(Arc::new(group.build()?));
     }
-    let primitive = |physical| Type::primitive_type_builder(info.name(), physical).with_repetition(repetition);
+    let primitive =
+        |physical| Type::primitive_type_builder(info.name(), physical).with_repetition(repetition);
     Ok(match info.logical_type_ref() {
         Some(LogicalType::Timestamp(_)) if is_top => Arc::new(primitive(Physical::INT96).build()?),
         Some(LogicalType::Decimal(kind)) => {
@@ -87,7 +88,9 @@ pub(super) fn properties(
     for column in descriptor.columns() {
         let path = column.path();
         let is_named = |name: &str| is_inside(path, name);
-        if column.physical_type() == Physical::INT96 || options.no_dictionary.iter().any(|name| is_named(name)) {
+        if column.physical_type() == Physical::INT96
+            || options.no_dictionary.iter().any(|name| is_named(name))
+        {
             builder = builder.set_column_dictionary_enabled(path.clone(), false);
         }
         if let Some(bloom) = options.bloom.iter().find(|bloom| is_named(&bloom.column)) {
@@ -112,7 +115,8 @@ fn is_inside(path: &ColumnPath, name: &str) -> bool {
 
 fn sorting_columns(options: &ParquetOptions, descriptor: &SchemaDescriptor) -> Vec<SortingColumn> {
     let sorting = options.sort.iter().map_while(|sort| {
-        let found = descriptor.columns().iter().position(|column| column.path().parts() == [sort.column.clone()]);
+        let found =
+            descriptor.columns().iter().position(|column| column.path().parts() == [sort.column.clone()]);
         found.map(|found| SortingColumn {
             column_idx: found as i32,
             descending: sort.descending,

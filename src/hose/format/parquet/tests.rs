@@ -3,8 +3,8 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression as Codec, Encoding, Type as Physical};
-use parquet::file::metadata::ParquetMetaData;
+use parquet::basic::{Compression as Codec, Encoding, Type as Physical, ZstdLevel};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use proptest::prelude::*;
 
 use super::super::compress::tests::bytes;
@@ -34,7 +34,7 @@ fn rows(from: usize, to: usize) -> Vec<String> {
             i % 60,
             i % 7,
             i % 3,
-            i % 2 == 0,
+            i.is_multiple_of(2),
             i * 7919 % 1_000_003
         )
     };
@@ -98,15 +98,16 @@ fn decoded(ddl: &str, rows: &[String]) -> RecordBatch {
 fn everything_comes_back() {
     let rows = rows(0, 3000);
     let options = ParquetOptions { row_group_rows: 1100, ..ParquetOptions::default() };
-    let written = write(&format(DDL, options), &chunks(&rows, 170), &[("kpipe.stream".into(), "clicks".into())]);
+    let written =
+        write(&format(DDL, options), &chunks(&rows, 170), &[("kpipe.stream".into(), "clicks".into())]);
     let batch = read(&written.bytes);
     let expected = decoded(DDL, &rows);
     assert_eq!(batch.schema().fields(), expected.schema().fields());
     assert_eq!(batch.columns(), expected.columns());
     let metadata = metadata(&written.bytes);
-    let groups: Vec<i64> = metadata.row_groups().iter().map(|group| group.num_rows()).collect();
+    let groups: Vec<i64> = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).collect();
     assert_eq!(groups, [1100, 1100, 800]);
-    assert_eq!(metadata.row_group(0).column(0).compression(), Codec::ZSTD(Default::default()));
+    assert_eq!(metadata.row_group(0).column(0).compression(), Codec::ZSTD(ZstdLevel::default()));
     let file = metadata.file_metadata();
     assert!(file.created_by().unwrap().starts_with("kpipe version "));
     let notes = file.key_value_metadata().unwrap();
@@ -120,7 +121,8 @@ fn everything_comes_back() {
     assert!(names.contains(&"counts.key_value.value".to_owned()));
     // The same records make the same object.
     let options = ParquetOptions { row_group_rows: 1100, ..ParquetOptions::default() };
-    let again = write(&format(DDL, options), &chunks(&rows, 170), &[("kpipe.stream".into(), "clicks".into())]);
+    let again =
+        write(&format(DDL, options), &chunks(&rows, 170), &[("kpipe.stream".into(), "clicks".into())]);
     assert!(again.bytes == written.bytes);
 }
 
@@ -130,8 +132,19 @@ fn an_object_of_nothing_is_a_file_too() {
     assert_eq!(read(&written.bytes).num_rows(), 0);
     assert_eq!(metadata(&written.bytes).file_metadata().schema_descr().num_columns(), 11);
     let columns = Arc::new(Columns::evolving(Schema::default(), RowOptions::default()).unwrap());
-    let written = write(&ParquetFormat::new(ParquetOptions::default(), columns, false).unwrap(), &[chunk(&[""; 0])], &[]);
+    let written = write(
+        &ParquetFormat::new(ParquetOptions::default(), columns, false).unwrap(),
+        &[chunk(&[""; 0])],
+        &[],
+    );
     assert_eq!(metadata(&written.bytes).num_row_groups(), 0);
+    // A row of no columns would not be there.
+    let columns = Arc::new(Columns::evolving(Schema::default(), RowOptions::default()).unwrap());
+    let format = ParquetFormat::new(ParquetOptions::default(), columns, false).unwrap();
+    let prepared = format.prepare(&chunk(&["{}", "x", "{}"]));
+    assert_eq!((prepared.rows, prepared.bad.len()), (0, 3));
+    let prepared = format.prepare(&chunk(&["{}", "{\"a\":1}"]));
+    assert_eq!((prepared.rows, prepared.bad.len()), (2, 0));
 }
 
 #[test]
@@ -157,14 +170,19 @@ fn a_huge_row_comes_back() {
 #[test]
 fn row_groups_have_the_size_that_was_asked_for() {
     let noise = |i: u64| {
-        let mix = |n: u64| i.wrapping_add(n).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mix = |n: u64| {
+            i.wrapping_add(n)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(31)
+                .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        };
         format!("{{\"a\":\"{:016x}{:016x}\",\"b\":{}}}", mix(1), mix(2), mix(3) >> 1)
     };
     let rows: Vec<String> = (0..80_000).map(noise).collect();
     let options = ParquetOptions { row_group_bytes: 512 << 10, ..ParquetOptions::default() };
     let written = write(&format("a string, b bigint", options), &chunks(&rows, 1000), &[]);
     let metadata = metadata(&written.bytes);
-    let sizes: Vec<i64> = metadata.row_groups().iter().map(|group| group.compressed_size()).collect();
+    let sizes: Vec<i64> = metadata.row_groups().iter().map(RowGroupMetaData::compressed_size).collect();
     assert!(sizes.len() >= 3, "{sizes:?}");
     for size in &sizes[..sizes.len() - 1] {
         assert!((400_000..700_000).contains(size), "{sizes:?}");
@@ -193,7 +211,8 @@ fn pages_go_to_the_scratch_directory() {
     let mut state = 1_u64;
     let mut noise = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let words: Vec<String> = (0..40).map(|i| format!("{:016x}", state.rotate_left(i) ^ u64::from(i) << 32)).collect();
+        let words: Vec<String> =
+            (0..40).map(|i| format!("{:016x}", state.rotate_left(i) ^ u64::from(i) << 32)).collect();
         format!("{{\"s\":\"{}\"}}", words.concat())
     };
     let rows: Vec<String> = (0..40_000).map(|_| noise()).collect();
@@ -222,7 +241,10 @@ fn rows_are_sorted_in_each_row_group() {
     let metadata = metadata(&written.bytes);
     assert_eq!(metadata.num_row_groups(), 2);
     let sorting = metadata.row_group(0).sorting_columns().unwrap();
-    assert_eq!((sorting.len(), sorting[0].column_idx, sorting[0].descending, sorting[0].nulls_first), (1, 0, true, false));
+    assert_eq!(
+        (sorting.len(), sorting[0].column_idx, sorting[0].descending, sorting[0].nulls_first),
+        (1, 0, true, false)
+    );
     let batch = read(&written.bytes);
     let (keys, numbers) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
     for row in 1..batch.num_rows() {
@@ -256,7 +278,9 @@ fn settings_of_columns_reach_the_file() {
     };
     let has_dictionary = |name| column(name).dictionary_page_offset().is_some();
     assert!(has_dictionary("tags.list.element") && !has_dictionary("name") && !has_dictionary("place.city"));
-    assert!(column("id").bloom_filter_offset().is_some() && column("place.city").bloom_filter_offset().is_some());
+    assert!(
+        column("id").bloom_filter_offset().is_some() && column("place.city").bloom_filter_offset().is_some()
+    );
     assert!(column("name").bloom_filter_offset().is_none());
     assert!(matches!(column("id").compression(), Codec::GZIP(_)));
     assert!(column("id").statistics().is_some());
@@ -307,7 +331,11 @@ fn old_readers_get_what_they_know() {
     let amounts = |batch: &RecordBatch| batch.column_by_name("amount").unwrap().clone();
     assert_eq!(&amounts(&batch), &amounts(&expected));
     assert_eq!(json(&batch)[7]["place"], json(&expected)[7]["place"]);
-    let refused = ParquetOptions { compression: Some(ParquetCompression::Lz4Raw), compat: true, ..ParquetOptions::default() };
+    let refused = ParquetOptions {
+        compression: Some(ParquetCompression::Lz4Raw),
+        compat: true,
+        ..ParquetOptions::default()
+    };
     assert!(ParquetFormat::new(refused, fixed(DDL), true).err().unwrap().contains("snappy"));
 }
 
@@ -340,9 +368,16 @@ fn columns_that_come_later_begin_an_object_once_rows_are_encoded() {
     let dir = tempfile::tempdir().unwrap();
     let scratch = Scratch::new(&System::real(), dir.path());
     let columns = || Arc::new(Columns::evolving(Schema::default(), RowOptions::default()).unwrap());
-    let chunks = [chunk(&["{\"a\":1}"]), chunk(&["{\"a\":2,\"b\":\"x\"}"]), chunk(&["{\"a\":2.5}"]), chunk(&["{\"b\":\"y\"}"])];
+    let chunks = [
+        chunk(&["{\"a\":1}"]),
+        chunk(&["{\"a\":2,\"b\":\"x\"}"]),
+        chunk(&["{\"a\":2.5}"]),
+        chunk(&["{\"b\":\"y\"}"]),
+    ];
     let expected: Vec<serde_json::Value> =
-        ["{\"a\":1.0}", "{\"a\":2.0,\"b\":\"x\"}", "{\"a\":2.5}", "{\"b\":\"y\"}"].map(|row| serde_json::from_str(row).unwrap()).into();
+        ["{\"a\":1.0}", "{\"a\":2.0,\"b\":\"x\"}", "{\"a\":2.5}", "{\"b\":\"y\"}"]
+            .map(|row| serde_json::from_str(row).unwrap())
+            .into();
 
     // While rows wait, they are given the columns of those that come.
     let format = ParquetFormat::new(ParquetOptions::default(), columns(), false).unwrap();
@@ -380,7 +415,11 @@ fn columns_that_come_later_begin_an_object_once_rows_are_encoded() {
 
 #[test]
 fn options_as_text() {
-    for (text, compression) in [("zstd", ParquetCompression::Zstd(1)), ("gzip:9", ParquetCompression::Gzip(9)), ("lz4_raw", ParquetCompression::Lz4Raw)] {
+    for (text, compression) in [
+        ("zstd", ParquetCompression::Zstd(1)),
+        ("gzip:9", ParquetCompression::Gzip(9)),
+        ("lz4_raw", ParquetCompression::Lz4Raw),
+    ] {
         assert_eq!(text.parse(), Ok(compression));
         assert_eq!(compression.to_string().parse(), Ok(compression));
     }
