@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::cancel::Cancel;
 use super::dest::{Batch, DeliveryError, Destination};
 use super::errors::ErrorLines;
-use super::failure::ErrorType;
+use super::failure::{ErrorType, Failure};
 use super::format::body::Body;
 use super::gather::{Extents, FailedRecord, extend};
 use super::ledger::{Entry, Ledger, LedgerError, ObjectNote, Totals};
@@ -80,6 +80,12 @@ impl CourierError {
     }
 }
 
+/// What the thread is to do.
+enum Job {
+    Ship(Box<Shipment>),
+    Reload,
+}
+
 /// What the thread tells.
 pub enum Told {
     /// A batch came to this.
@@ -111,6 +117,15 @@ pub struct Reach {
     pub errors: ErrorOutput,
     /// Whether to go on for ever with a batch that cannot be delivered.
     pub persistent: bool,
+    /// Whether records go to the error output when a service could not be reached for as long as it is tried. Otherwise
+    /// the batch is not delivered.
+    pub gives_up: bool,
+}
+
+impl Reach {
+    fn stores(&self) -> impl Iterator<Item = &Arc<dyn Store>> {
+        self.ledger.iter().map(Ledger::store).chain([&self.errors.store])
+    }
 }
 
 /// Runs what is asynchronous, on whichever thread has it. One for a delivery: connections live and end with it.
@@ -130,7 +145,7 @@ impl Runtime {
 
 /// The thread, and the ways to and from it.
 pub struct Courier {
-    jobs: Option<Sender<Box<Shipment>>>,
+    jobs: Option<Sender<Job>>,
     told: Receiver<Told>,
     cancel: Cancel,
     thread: Option<JoinHandle<()>>,
@@ -140,12 +155,20 @@ pub struct Courier {
 impl Courier {
     /// Starts the thread. `cancel` is what its destination was given too.
     pub fn start(runtime: Runtime, reach: Reach, cancel: Cancel) -> std::io::Result<Self> {
-        let (jobs, todo) = channel::<Box<Shipment>>();
+        let (jobs, todo) = channel::<Job>();
         let (tell, told) = channel();
         let asked = cancel.clone();
         let thread = std::thread::Builder::new().name("khose-deliver".to_owned()).spawn(move || {
             let mut reach = reach;
-            for mut shipment in todo {
+            for job in todo {
+                let mut shipment = match job {
+                    Job::Ship(shipment) => shipment,
+                    Job::Reload => {
+                        reach.destination.reload();
+                        reach.stores().for_each(|store| store.refresh_credentials());
+                        continue;
+                    }
+                };
                 // What is dropped on the way is as good as killed: the plan is there.
                 let work = asked.within(Duration::ZERO, carry(&mut reach, &mut shipment, &tell));
                 let outcome = runtime.block_on(work).unwrap_or(Err(CourierError::Interrupted));
@@ -165,7 +188,15 @@ impl Courier {
     /// Sends a batch.
     pub fn send(&mut self, shipment: Shipment) {
         if let Some(jobs) = &self.jobs {
-            self.busy = jobs.send(Box::new(shipment)).is_ok();
+            self.busy = jobs.send(Job::Ship(Box::new(shipment))).is_ok();
+        }
+    }
+
+    /// Credentials have changed, somebody says.
+    pub fn reload(&self) {
+        if let Some(jobs) = &self.jobs {
+            // Nobody is left to be told where the thread has ended.
+            let _ = jobs.send(Job::Reload);
         }
     }
 
@@ -235,6 +266,10 @@ async fn once(reach: &mut Reach, shipment: &mut Shipment, planned: &mut bool) ->
     }
     failpoint("plan.after");
     let refused = reach.destination.deliver(&shipment.batch).await?;
+    if let Some(refused) = refused.iter().find(|refused| refused.gave_up && !reach.gives_up) {
+        let Failure { code, message, .. } = &refused.failure;
+        return Err(DeliveryError::Transient(format!("{code}: {message}")).into());
+    }
     failpoint("deliver.after");
     let now_us = reach.system.clock.now_us();
     let mut lines: Vec<(ErrorType, Vec<u8>, Extents)> = Vec::new();

@@ -233,6 +233,10 @@ pub(super) struct TableArgs {
     #[arg(long, value_name = "PATTERN")]
     pub(super) timestamp_format: Vec<String>,
 
+    /// Let columns of text take numbers and the rest, and columns of numbers take text that spells one
+    #[arg(long)]
+    pub(super) coerce: bool,
+
     /// Compress Parquet pages: zstd, snappy, gzip, lz4 or none, with :LEVEL where there are levels [default: zstd]
     #[arg(long, value_name = "FORMAT")]
     pub(super) parquet_compression: Option<String>,

@@ -140,6 +140,7 @@ impl Run {
             ledger,
             errors: parts.errors,
             persistent: about.follow && about.trouble.is_some(),
+            gives_up: args.objects.errors.is_some(),
         };
         let settings = Settings {
             system: system.clone(),

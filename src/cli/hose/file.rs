@@ -101,6 +101,7 @@ impl Run {
             ledger: None,
             errors,
             persistent: false,
+            gives_up: false,
         };
         let mut report = Report {
             delivery: delivery.clone(),

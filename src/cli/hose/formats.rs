@@ -10,7 +10,7 @@ use crate::hose::format::Format;
 use crate::hose::format::spec::{ColumnSource, FormatName, FormatSpec, open_format};
 use crate::hose::name::Extension;
 use crate::hose::store::{Store, StoreError};
-use crate::table::{RowOptions, Schema};
+use crate::table::{RowOptions, Schema, TimestampFormat};
 
 /// A schema is written by hand, or is one that was inferred: ten thousand columns are a megabyte.
 const SCHEMA_BYTES_MAX: u64 = 16 << 20;
@@ -128,6 +128,19 @@ fn spec(args: &HoseArgs, file: Option<&str>) -> anyhow::Result<FormatSpec> {
     Ok(spec)
 }
 
-fn row_options(_args: &HoseArgs) -> anyhow::Result<RowOptions> {
-    Ok(RowOptions::default())
+fn row_options(args: &HoseArgs) -> anyhow::Result<RowOptions> {
+    let table = &args.table;
+    let mapping = |text: &String| {
+        let (column, key) = text.split_once('=').ok_or_else(|| anyhow!("--map {text}: give COLUMN=KEY"))?;
+        Ok((column.to_owned(), key.to_owned()))
+    };
+    let format =
+        |text: &String| TimestampFormat::parse(text).map_err(|reason| anyhow!("--timestamp-format: {reason}"));
+    Ok(RowOptions {
+        case_sensitive: table.case_sensitive,
+        dots_to_underscores: table.dots_to_underscores,
+        mappings: table.map.iter().map(mapping).collect::<anyhow::Result<_>>()?,
+        timestamps: table.timestamp_format.iter().map(format).collect::<anyhow::Result<_>>()?,
+        coerce: table.coerce,
+    })
 }

@@ -178,21 +178,19 @@ struct ArrowWriter {
 }
 
 impl ArrowWriter {
-    fn file(&mut self) -> io::Result<&mut Writer> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => {
-                let schema = self.waiting.settle(&self.shared.columns);
-                let (body, options) = (self.scratch.begin(), self.shared.options.compression.options()?);
-                let schema = schema.arrow();
-                if self.shared.options.stream {
-                    StreamWriter::try_new_with_options(body, schema, options).map(Writer::Stream)
-                } else {
-                    FileWriter::try_new_with_options(body, schema, options).map(Writer::File)
-                }
-                .map_err(io::Error::other)?
-            }
+    fn begin(&mut self) -> io::Result<Writer> {
+        let schema = self.waiting.settle(&self.shared.columns);
+        let (body, options) = (self.scratch.begin(), self.shared.options.compression.options()?);
+        let writer = if self.shared.options.stream {
+            StreamWriter::try_new_with_options(body, schema.arrow(), options).map(Writer::Stream)
+        } else {
+            FileWriter::try_new_with_options(body, schema.arrow(), options).map(Writer::File)
         };
+        writer.map_err(io::Error::other)
+    }
+
+    fn file(&mut self) -> io::Result<&mut Writer> {
+        let file = if let Some(file) = self.file.take() { file } else { self.begin()? };
         Ok(self.file.insert(file))
     }
 
@@ -246,9 +244,9 @@ impl ObjectWriter for ArrowWriter {
 
     fn finish(mut self: Box<Self>, notes: &[(String, String)]) -> io::Result<Body> {
         self.write()?;
-        self.file()?;
-        let body = match self.file.take() {
-            Some(Writer::File(mut writer)) => {
+        let file = if let Some(file) = self.file.take() { file } else { self.begin()? };
+        let body = match file {
+            Writer::File(mut writer) => {
                 // One entry: the writer keeps them in no order, and the same records make the same object.
                 let version = ("version", env!("CARGO_PKG_VERSION"));
                 let notes = notes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
@@ -256,8 +254,7 @@ impl ObjectWriter for ArrowWriter {
                 writer.write_metadata("kpipe", serde_json::to_string(&notes)?);
                 writer.into_inner()
             }
-            Some(Writer::Stream(writer)) => writer.into_inner(),
-            None => return Err(io::Error::other("it was made above")),
+            Writer::Stream(writer) => writer.into_inner(),
         };
         body.map_err(io::Error::other)?.finish()
     }

@@ -30,10 +30,23 @@ pub(super) struct Rows {
 /// Reads a chunk.
 pub(super) fn convert(columns: &Columns, chunk: &Chunk) -> (Rows, Vec<BadRow>) {
     let Converted { schema, version, decoded } = columns.decode(&chunk.bytes, &chunk.ends);
-    let bad = decoded.bad.into_iter().map(|bad| {
-        let code = "DataFormatConversion.MalformedData";
-        BadRow { row: bad.row, failure: Failure::new(ErrorType::FormatConversion, code, bad.reason) }
-    });
+    let failure = |reason: String| {
+        Failure::new(ErrorType::FormatConversion, "DataFormatConversion.MalformedData", reason)
+    };
+    if decoded.batch.num_columns() == 0 {
+        // A row without columns could be counted, but no format can hold it: it would be lost without a word.
+        let mut bad: Vec<BadRow> = decoded
+            .kept()
+            .map(|row| BadRow {
+                row,
+                failure: failure("it has no keys, and no columns are known yet".to_owned()),
+            })
+            .collect();
+        bad.extend(decoded.bad.into_iter().map(|bad| BadRow { row: bad.row, failure: failure(bad.reason) }));
+        bad.sort_by_key(|bad| bad.row);
+        return (Rows { batch: decoded.batch.slice(0, 0), schema, version }, bad);
+    }
+    let bad = decoded.bad.into_iter().map(|bad| BadRow { row: bad.row, failure: failure(bad.reason) });
     let bad = bad.collect();
     (Rows { batch: decoded.batch, schema, version }, bad)
 }

@@ -16,7 +16,10 @@ fn fixed() -> Arc<Columns> {
 
 fn rows(from: usize, to: usize) -> Vec<String> {
     let row = |i| {
-        format!("{{\"id\":{i},\"name\":\"n{}\",\"tags\":[\"a\"],\"at\":\"2026-11-25T00:00:00Z\"}}", i % 100)
+        format!(
+            "{{\"id\":{i},\"name\":\"the name is n{:060}\",\"tags\":[\"a\"],\"at\":\"2026-11-25T00:00:00Z\"}}",
+            i % 100
+        )
     };
     (from..to).map(row).collect()
 }

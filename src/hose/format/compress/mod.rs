@@ -16,8 +16,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub(super) use block::Block;
-pub use writer::Ratio;
-pub(super) use writer::{PackedWriter, Part};
+pub(super) use writer::{PackedWriter, Part, Ratio};
 
 /// How objects are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -18,17 +18,17 @@ const DEFLATE_END: [u8; 2] = [3, 0];
 /// How much smaller things have become in the run so far: what an object will have that is not compressed yet is told
 /// from it.
 #[derive(Debug, Clone, Default)]
-pub struct Ratio(Arc<[AtomicU64; 2]>);
+pub(in super::super) struct Ratio(Arc<[AtomicU64; 2]>);
 
 impl Ratio {
     /// Notes that `plain` bytes became `packed`.
-    pub fn note(&self, plain: u64, packed: u64) {
+    pub(in super::super) fn note(&self, plain: u64, packed: u64) {
         self.0[0].fetch_add(plain, Ordering::Relaxed);
         self.0[1].fetch_add(packed, Ordering::Relaxed);
     }
 
     /// About how many bytes will be made of `plain`; `guess` percent as long as nothing is known.
-    pub fn of(&self, plain: u64, guess: u64) -> u64 {
+    pub(in super::super) fn of(&self, plain: u64, guess: u64) -> u64 {
         let [before, after] = [0, 1].map(|i| self.0[i].load(Ordering::Relaxed));
         if before == 0 {
             return plain * guess / 100;

@@ -241,10 +241,10 @@ impl Values<'_> {
             Self::Int32(array) => integer(array.value(row), out),
             Self::Int64(array) => integer(array.value(row), out),
             Self::Float(array) => {
-                out.extend_from_slice(zmij::Buffer::new().format(array.value(row)).as_bytes())
+                out.extend_from_slice(zmij::Buffer::new().format(array.value(row)).as_bytes());
             }
             Self::Double(array) => {
-                out.extend_from_slice(zmij::Buffer::new().format(array.value(row)).as_bytes())
+                out.extend_from_slice(zmij::Buffer::new().format(array.value(row)).as_bytes());
             }
             Self::Decimal(array, scale) => decimal(array.value(row), usize::from(*scale), out),
             Self::String(array) => out.extend_from_slice(array.value(row).as_bytes()),

@@ -129,13 +129,10 @@ impl ObjectWriter for CsvWriter {
         if text.ends.is_empty() {
             return Ok(None);
         }
-        let columns = match &self.columns {
-            Some(columns) => columns,
-            None => {
-                self.packed.put_plain(&self.shared.header(&text.schema))?;
-                self.columns.insert(ObjectColumns::of(&text.schema, text.version))
-            }
-        };
+        if self.columns.is_none() {
+            self.packed.put_plain(&self.shared.header(&text.schema))?;
+        }
+        let columns = self.columns.get_or_insert_with(|| ObjectColumns::of(&text.schema, text.version));
         let part = match columns.fit(&text.schema, text.version) {
             Fit::Same => Ok(text.part),
             Fit::Newer => Err(text),

@@ -19,7 +19,8 @@ use rayon::prelude::*;
 use super::super::body::{Body, BodyWriter, Scratch};
 use super::int96::{Int96Chunk, Int96Column};
 use super::pages::{Pages, Stores};
-use super::{Shared, properties, sort};
+use super::sort::Sorted;
+use super::{Shared, WAITING_BYTES, properties};
 use crate::table::Schema;
 
 /// About what the footer has for each column of each row group, and beside that.
@@ -55,13 +56,13 @@ struct Group {
 /// What encodes one column of the schema: for each of its leaves a writer.
 enum Column {
     Leaves(FieldRef, Vec<ArrowColumnWriter>),
-    Int96(Int96Column),
+    Int96(Box<Int96Column>),
 }
 
 /// A column of a finished row group.
 enum Chunk {
     Leaves(Vec<ArrowColumnChunk>),
-    Int96(Int96Chunk),
+    Int96(Box<Int96Chunk>),
 }
 
 impl OpenFile {
@@ -78,42 +79,48 @@ impl OpenFile {
         self.writer.flushed_row_groups().len()
     }
 
-    /// Encodes batches, which have so many bytes of Arrow.
-    pub(super) fn encode(&mut self, mut batches: Vec<RecordBatch>, bytes: u64) -> io::Result<()> {
-        let is_sorted = !self.shared.options.sort.is_empty();
-        if is_sorted {
-            batches = sort::sort(&batches, &self.shared.options.sort).map_err(io::Error::other)?;
-        }
+    /// Encodes batches, which have so many bytes of Arrow. Sorted ones are a row group.
+    pub(super) fn encode(&mut self, batches: Vec<RecordBatch>, bytes: u64) -> io::Result<()> {
+        let shared = self.shared.clone();
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        let per_row = bytes / rows.max(1) as u64;
-        let mut batches = batches.into_iter();
-        let mut rest = batches.next();
-        while rest.is_some() {
-            // As many as the row group has room for.
-            let max_rows = self.shared.options.row_group_rows;
-            let group = self.group()?;
-            let (mut part, mut room) = (Vec::new(), max_rows - group.rows);
-            while let Some(batch) = rest.take() {
-                if batch.num_rows() > room {
-                    if room > 0 {
-                        part.push(batch.slice(0, room));
-                    }
-                    rest = Some(batch.slice(room, batch.num_rows() - room));
-                    room = 0;
-                    break;
-                }
-                room -= batch.num_rows();
-                part.push(batch);
-                rest = batches.next();
-            }
-            let rows: usize = part.iter().map(RecordBatch::num_rows).sum();
-            group.encode(&part, per_row * rows as u64)?;
-            let is_full = room == 0 || is_sorted || self.group_size() >= self.shared.options.row_group_bytes;
-            if is_full {
+        let per_row = bytes as f64 / rows.max(1) as f64;
+        let sorted = Sorted::new(batches, &shared.options.sort).map_err(io::Error::other)?;
+        let mut part = Vec::new();
+        let (mut part_rows, mut room) = (0, self.room());
+        for batch in sorted.parts() {
+            let mut batch = batch.map_err(io::Error::other)?;
+            while batch.num_rows() >= room {
+                part.push(batch.slice(0, room));
+                self.encode_part(&part, per_row)?;
                 self.end_group()?;
+                part.clear();
+                batch = batch.slice(room, batch.num_rows() - room);
+                (part_rows, room) = (0, self.room());
             }
+            part_rows += batch.num_rows();
+            room -= batch.num_rows();
+            part.push(batch);
+            if part_rows as f64 * per_row >= WAITING_BYTES as f64 {
+                self.encode_part(&part, per_row)?;
+                part.clear();
+                part_rows = 0;
+            }
+        }
+        self.encode_part(&part, per_row)?;
+        if !shared.options.sort.is_empty() || self.group_size() >= shared.options.row_group_bytes {
+            self.end_group()?;
         }
         Ok(())
+    }
+
+    fn encode_part(&mut self, part: &[RecordBatch], bytes_per_row: f64) -> Result<()> {
+        let rows: usize = part.iter().map(RecordBatch::num_rows).sum();
+        if rows == 0 { Ok(()) } else { self.group()?.encode(part, (rows as f64 * bytes_per_row) as u64) }
+    }
+
+    /// How many rows the row group in work can take.
+    fn room(&self) -> usize {
+        self.shared.options.row_group_rows - self.group.as_ref().map_or(0, |group| group.rows)
     }
 
     fn group(&mut self) -> Result<&mut Group> {
@@ -147,7 +154,7 @@ impl OpenFile {
                         chunk.append_to_row_group(&mut row_group)?;
                     }
                 }
-                Chunk::Int96(Int96Chunk { bytes, close }) => row_group.append_column(&bytes, close)?,
+                Chunk::Int96(chunk) => row_group.append_column(&chunk.bytes, chunk.close)?,
             }
         }
         let written = row_group.close()?;
@@ -203,7 +210,7 @@ impl Group {
             let is_int96 = count == 1 && leaf.physical_type() == Physical::INT96;
             columns.push(if is_int96 {
                 let properties: &WriterPropertiesPtr = writer.properties();
-                Column::Int96(Int96Column::new(&leaf, properties))
+                Column::Int96(Box::new(Int96Column::new(&leaf, properties)))
             } else {
                 Column::Leaves(field.clone(), of_column)
             });
@@ -279,7 +286,7 @@ impl Column {
 
     fn close(self) -> Result<Chunk> {
         Ok(match self {
-            Self::Int96(column) => Chunk::Int96(column.close()?),
+            Self::Int96(column) => Chunk::Int96(Box::new(column.close()?)),
             Self::Leaves(_, writers) => {
                 Chunk::Leaves(writers.into_iter().map(ArrowColumnWriter::close).collect::<Result<_>>()?)
             }

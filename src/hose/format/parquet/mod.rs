@@ -124,12 +124,9 @@ impl ParquetWriter {
         options.row_group_bytes as usize
     }
 
-    fn file(&mut self) -> io::Result<&mut OpenFile> {
-        if self.file.is_none() {
-            let schema = self.waiting.settle(&self.shared.columns);
-            self.file = Some(OpenFile::new(&self.shared, &self.scratch, schema)?);
-        }
-        self.file.as_mut().ok_or_else(|| io::Error::other("it was made above"))
+    fn begin(&mut self) -> io::Result<OpenFile> {
+        let schema = self.waiting.settle(&self.shared.columns);
+        OpenFile::new(&self.shared, &self.scratch, schema)
     }
 
     /// Encodes what waits.
@@ -137,11 +134,9 @@ impl ParquetWriter {
         if self.waiting.rows == 0 {
             return Ok(());
         }
+        let file = if let Some(file) = self.file.take() { file } else { self.begin()? };
         let bytes = self.waiting.bytes as u64;
-        self.file()?;
-        let batches = self.waiting.take();
-        let file = self.file()?;
-        file.encode(batches, bytes)
+        self.file.insert(file).encode(self.waiting.take(), bytes)
     }
 }
 
@@ -185,8 +180,7 @@ impl ObjectWriter for ParquetWriter {
 
     fn finish(mut self: Box<Self>, notes: &[(String, String)]) -> io::Result<Body> {
         self.encode()?;
-        self.file()?;
-        let file = self.file.take().ok_or_else(|| io::Error::other("it was made above"))?;
+        let file = if let Some(file) = self.file.take() { file } else { self.begin()? };
         file.finish(notes)
     }
 }

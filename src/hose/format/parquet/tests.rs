@@ -3,8 +3,8 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression as Codec, Encoding, Type as Physical};
-use parquet::file::metadata::ParquetMetaData;
+use parquet::basic::{Compression as Codec, Encoding, Type as Physical, ZstdLevel};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use proptest::prelude::*;
 
 use super::super::compress::tests::bytes;
@@ -34,7 +34,7 @@ fn rows(from: usize, to: usize) -> Vec<String> {
             i % 60,
             i % 7,
             i % 3,
-            i % 2 == 0,
+            i.is_multiple_of(2),
             i * 7919 % 1_000_003
         )
     };
@@ -105,9 +105,9 @@ fn everything_comes_back() {
     assert_eq!(batch.schema().fields(), expected.schema().fields());
     assert_eq!(batch.columns(), expected.columns());
     let metadata = metadata(&written.bytes);
-    let groups: Vec<i64> = metadata.row_groups().iter().map(|group| group.num_rows()).collect();
+    let groups: Vec<i64> = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).collect();
     assert_eq!(groups, [1100, 1100, 800]);
-    assert_eq!(metadata.row_group(0).column(0).compression(), Codec::ZSTD(Default::default()));
+    assert_eq!(metadata.row_group(0).column(0).compression(), Codec::ZSTD(ZstdLevel::default()));
     let file = metadata.file_metadata();
     assert!(file.created_by().unwrap().starts_with("kpipe version "));
     let notes = file.key_value_metadata().unwrap();
@@ -138,6 +138,13 @@ fn an_object_of_nothing_is_a_file_too() {
         &[],
     );
     assert_eq!(metadata(&written.bytes).num_row_groups(), 0);
+    // A row of no columns would not be there.
+    let columns = Arc::new(Columns::evolving(Schema::default(), RowOptions::default()).unwrap());
+    let format = ParquetFormat::new(ParquetOptions::default(), columns, false).unwrap();
+    let prepared = format.prepare(&chunk(&["{}", "x", "{}"]));
+    assert_eq!((prepared.rows, prepared.bad.len()), (0, 3));
+    let prepared = format.prepare(&chunk(&["{}", "{\"a\":1}"]));
+    assert_eq!((prepared.rows, prepared.bad.len()), (2, 0));
 }
 
 #[test]
@@ -175,7 +182,7 @@ fn row_groups_have_the_size_that_was_asked_for() {
     let options = ParquetOptions { row_group_bytes: 512 << 10, ..ParquetOptions::default() };
     let written = write(&format("a string, b bigint", options), &chunks(&rows, 1000), &[]);
     let metadata = metadata(&written.bytes);
-    let sizes: Vec<i64> = metadata.row_groups().iter().map(|group| group.compressed_size()).collect();
+    let sizes: Vec<i64> = metadata.row_groups().iter().map(RowGroupMetaData::compressed_size).collect();
     assert!(sizes.len() >= 3, "{sizes:?}");
     for size in &sizes[..sizes.len() - 1] {
         assert!((400_000..700_000).contains(size), "{sizes:?}");
