@@ -48,6 +48,8 @@ pub struct Shipment {
     pub before: Option<Entry>,
     /// A file to be kept beside the ledger before anything else: its name and its bytes.
     pub keep: Option<(String, Vec<u8>)>,
+    /// Copies of what was read for it, and how many records they are of.
+    pub backup: Option<(Body, u64)>,
 }
 
 /// Why a batch was not delivered.
@@ -62,6 +64,9 @@ pub enum CourierError {
     /// The error output could not be written.
     #[error("error output: {0}")]
     Errors(StoreError),
+    /// The copies of source records could not be written.
+    #[error("backup: {0}")]
+    Backup(StoreError),
     /// The error output could not be named.
     #[error("error output: {0}")]
     Name(#[from] NameError),
@@ -74,7 +79,9 @@ impl CourierError {
     fn is_transient(&self) -> bool {
         match self {
             Self::Delivery(DeliveryError::Transient(_)) => true,
-            Self::Ledger(LedgerError::Store(error)) | Self::Errors(error) => error.is_transient(),
+            Self::Ledger(LedgerError::Store(error)) | Self::Errors(error) | Self::Backup(error) => {
+                error.is_transient()
+            }
             _ => false,
         }
     }
@@ -115,6 +122,8 @@ pub struct Reach {
     pub ledger: Option<Ledger>,
     /// Where failed records go.
     pub errors: ErrorOutput,
+    /// Where copies of what was read go, if they are kept.
+    pub backup: Option<(Arc<dyn Store>, Arc<ErrorNames>)>,
     /// Whether to go on for ever with a batch that cannot be delivered.
     pub persistent: bool,
     /// Whether records go to the error output when a service could not be reached for as long as it is tried. Otherwise
@@ -298,13 +307,20 @@ async fn once(reach: &mut Reach, shipment: &mut Shipment, planned: &mut bool) ->
     for (kind, text, shards) in lines {
         let records = shards.values().map(|(_, _, records)| records).sum();
         let name = reach.errors.names.name(kind, shipment.entry.id, shipment.oldest_us)?;
-        let attributes =
-            Attributes { content_type: Some("application/x-ndjson".to_owned()), ..Attributes::default() };
         let bytes = text.len() as u64;
         let body = Body::from(text);
+        let attributes = ndjson();
         let put = reach.errors.store.put(&name, &body, PutMode::Overwrite, &attributes);
         put.await.map_err(CourierError::Errors)?;
         errors.push(ObjectNote { name, bytes, records, shards });
+    }
+    if let Some((store, names)) = &reach.backup
+        && let Some((body, _)) = &shipment.backup
+    {
+        let name = names.batch(shipment.entry.id, shipment.oldest_us)?;
+        let attributes = ndjson();
+        let put = store.put(&name, body, PutMode::Overwrite, &attributes);
+        put.await.map_err(CourierError::Backup)?;
     }
     failpoint("errors.after");
     if let Some(before) = &shipment.before {
@@ -325,6 +341,10 @@ async fn once(reach: &mut Reach, shipment: &mut Shipment, planned: &mut bool) ->
     shipment.entry = entry;
     failpoint("commit.after");
     Ok(())
+}
+
+fn ndjson() -> Attributes {
+    Attributes { content_type: Some("application/x-ndjson".to_owned()), ..Attributes::default() }
 }
 
 /// Removes what an earlier run of the same batch left and this one has not written again.

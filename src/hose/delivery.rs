@@ -6,6 +6,7 @@
 //! round.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use super::courier::{Courier, Reach, Runtime, Shipment, Told};
 use super::dest::{Batch, Parcel};
 use super::failure::{ErrorType, Failure};
 use super::format::Format;
-use super::format::body::Scratch;
+use super::format::body::{Body, BodyWriter, Scratch};
 use super::gather::{Extents, FailedRecord, Finished, Gather, Hints, PartitionKey};
 use super::ledger::{Entry, FORM, ObjectNote, Standing, Totals};
 use super::metrics::Metrics;
@@ -26,8 +27,10 @@ use super::naming::{Asked, Namer};
 use super::source::{Incoming, Sink, Source, Step};
 use super::stage::{Chain, Fate, Item};
 use super::track::{Among, ObjectId, Positions, ShardPosition, Tracker};
+use crate::codec::Encode as _;
+use crate::codec::envelope::EnvelopeEncoder;
 use crate::log::{Damage, Missed};
-use crate::record::ShardId;
+use crate::record::{Record, ShardId};
 use crate::sys::System;
 
 /// Records are given to the stages in lots of at most this many bytes, or as many as this: what the service hands to a
@@ -57,6 +60,8 @@ pub trait Reporter {
     fn delivered(&mut self, entry: &Entry, metrics: &Metrics);
     /// The request to finish, if one has come.
     fn stop(&self) -> Option<anyhow::Error>;
+    /// Whether credentials are to be read again. Asked now and then.
+    fn reload(&self) -> bool;
     /// Called now and then while the run goes on.
     fn tick(&mut self, metrics: &Metrics);
 }
@@ -79,6 +84,8 @@ pub struct Settings {
     pub schema: Option<String>,
     /// The destination is one object of this name, which is written though there may be no record.
     pub one_object: Option<String>,
+    /// Copies of what is read, if they are kept.
+    pub backup: Option<Backup>,
     /// How records are taken apart, shortened.
     pub units: String,
     /// The settings, shortened.
@@ -132,6 +139,49 @@ struct State {
     dropped: u64,
     read: Read,
     oldest_failed_us: Option<i64>,
+    backup: Option<Backup>,
+}
+
+/// Copies of what is read, on their way to a place of their own.
+pub struct Backup {
+    /// The envelopes.
+    pub encoder: EnvelopeEncoder,
+    /// Where they gather.
+    pub scratch: Scratch,
+    writer: Option<BodyWriter>,
+    line: Vec<u8>,
+    records: u64,
+}
+
+impl Backup {
+    /// Nothing yet.
+    pub fn new(encoder: EnvelopeEncoder, scratch: Scratch) -> Self {
+        Self { encoder, scratch, writer: None, line: Vec::new(), records: 0 }
+    }
+
+    fn add(&mut self, record: &Incoming<'_>) -> std::io::Result<()> {
+        self.line.clear();
+        self.encoder.encode(
+            &Record {
+                sequence: record.origin.sequence(),
+                sub_sequence: record.origin.sub,
+                arrival_us: record.origin.arrival_us,
+                timestamp_us: record.timestamp_us,
+                key: record.key,
+                explicit_hash: None,
+                attributes: record.attributes,
+                payload: record.payload,
+            },
+            &mut self.line,
+        );
+        self.records += 1;
+        self.writer.get_or_insert_with(|| self.scratch.begin()).write_all(&self.line)
+    }
+
+    fn take(&mut self) -> std::io::Result<Option<(Body, u64)>> {
+        let records = std::mem::take(&mut self.records);
+        self.writer.take().map(|writer| Ok((writer.finish()?, records))).transpose()
+    }
 }
 
 /// What was read since it was last counted.
@@ -151,7 +201,7 @@ const FAILED_FIRST: u64 = 1 << 62;
 impl<'r> Delivery<'r> {
     /// Takes up a delivery where it stands.
     pub fn begin(
-        settings: Settings,
+        mut settings: Settings,
         chain: Chain,
         mut namer: Namer,
         source: Box<dyn Source>,
@@ -195,6 +245,7 @@ impl<'r> Delivery<'r> {
             dropped: 0,
             read: Read::default(),
             oldest_failed_us: None,
+            backup: settings.backup.take(),
         };
         Ok(Self {
             source,
@@ -369,6 +420,9 @@ impl<'r> Delivery<'r> {
             self.metrics.partitions = self.state.gather.partitions() as u64;
             self.metrics.oldest_us = self.state.gather.oldest_us();
             self.reporter.tick(&self.metrics);
+            if self.reporter.reload() {
+                self.courier.reload();
+            }
         }
         if self.replaying.is_some() {
             return Ok(());
@@ -563,9 +617,10 @@ impl<'r> Delivery<'r> {
             totals,
         };
         let keep = self.changed_schema();
+        let backup = self.state.backup.as_mut().map(Backup::take).transpose()?.flatten();
         let batch = Batch { number, id, parcels };
         let before = self.replaying.clone();
-        self.courier.send(Shipment { ids, entry, batch, failed, oldest_us, before, keep });
+        self.courier.send(Shipment { ids, entry, batch, failed, oldest_us, before, keep, backup });
         Ok(())
     }
 
@@ -619,6 +674,13 @@ impl Sink for State {
         self.read.records += 1;
         self.read.bytes += record.payload.len() as u64;
         self.read.units += (record.payload.len() as u64).div_ceil(METERED_BYTES);
+        // What an earlier run had read is in its copies.
+        if let Some(backup) = &mut self.backup
+            && self.tracker.is_new(record.origin.shard, record.origin.index)
+            && self.limit.as_ref().is_none_or(|limit| is_planned_place(limit, &record.origin))
+        {
+            backup.add(record)?;
+        }
         if let Some(limit) = &self.limit
             && !is_planned(limit, &record.origin)
         {
@@ -666,6 +728,11 @@ impl Sink for State {
         self.fail(record.origin, record.key.map(Into::into), record.payload.to_vec(), failure);
         Ok(())
     }
+}
+
+/// Whether a record comes before the end of a plan, delivered with it or left.
+fn is_planned_place(plan: &Positions, origin: &Origin) -> bool {
+    plan.get(&origin.shard.0).is_some_and(|position| origin.index < position.to)
 }
 
 /// Whether a record is one of the batch that ends where `plan` says; one of which parts are, is.

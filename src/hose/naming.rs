@@ -251,4 +251,13 @@ impl ErrorNames {
         let id = object_id(batch, &text, kind.name().as_bytes());
         named(&partitioner, &self.signature, &Extension::default(), &text, oldest_us, id)
     }
+
+    /// The name of the copies of what was read for a batch.
+    pub fn batch(&self, batch: Uuid, oldest_us: i64) -> Result<String, NameError> {
+        let mut text = String::new();
+        let mut partitioner = self.partitioner.clone();
+        partitioner.partition(&Context::plain(ShardId(0), oldest_us), &mut text)?;
+        let id = object_id(batch, &text, b"backup");
+        named(&partitioner, &self.signature, &Extension::default(), &text, oldest_us, id)
+    }
 }

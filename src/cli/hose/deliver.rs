@@ -17,9 +17,10 @@ use crate::cli::trouble::Trouble;
 use crate::cli::value::{OnError, Position};
 use crate::cli::{Outcome, about, stream_name};
 use crate::codec::InputFormat;
+use crate::codec::envelope::EnvelopeEncoder;
 use crate::hose::cancel::Cancel;
 use crate::hose::courier::{ErrorOutput, Reach, Runtime};
-use crate::hose::delivery::{Delivery, Settings};
+use crate::hose::delivery::{Backup, Delivery, Settings};
 use crate::hose::dest::Destination;
 use crate::hose::dest::objects::Objects;
 use crate::hose::format::Format;
@@ -140,7 +141,8 @@ impl Run {
             ledger,
             errors: parts.errors,
             persistent: about.follow && about.trouble.is_some(),
-            gives_up: args.objects.errors.is_some(),
+            backup: setup::backup(args, &self.context, &signature)?,
+            gives_up: args.objects.errors.is_some() || args.objects.backup.is_some(),
         };
         let settings = Settings {
             system: system.clone(),
@@ -151,6 +153,12 @@ impl Run {
             format: parts.format,
             schema: parts.schema,
             one_object: None,
+            backup: args
+                .objects
+                .backup
+                .as_ref()
+                .filter(|text| text.starts_with("all="))
+                .map(|_| Backup::new(EnvelopeEncoder::new(&about.name, about.id), parts.scratch.clone())),
             units: setup::units(args),
             fingerprint: setup::fingerprint(args),
             scratch: parts.scratch,

@@ -90,6 +90,7 @@ impl Run {
             format: Some(opened.format),
             schema: None,
             one_object: Some(name.to_owned()),
+            backup: None,
             units: String::new(),
             fingerprint: String::new(),
             scratch,
@@ -101,6 +102,7 @@ impl Run {
             ledger: None,
             errors,
             persistent: false,
+            backup: None,
             gives_up: false,
         };
         let mut report = Report {

@@ -134,8 +134,9 @@ fn row_options(args: &HoseArgs) -> anyhow::Result<RowOptions> {
         let (column, key) = text.split_once('=').ok_or_else(|| anyhow!("--map {text}: give COLUMN=KEY"))?;
         Ok((column.to_owned(), key.to_owned()))
     };
-    let format =
-        |text: &String| TimestampFormat::parse(text).map_err(|reason| anyhow!("--timestamp-format: {reason}"));
+    let format = |text: &String| {
+        TimestampFormat::parse(text).map_err(|reason| anyhow!("--timestamp-format: {reason}"))
+    };
     Ok(RowOptions {
         case_sensitive: table.case_sensitive,
         dots_to_underscores: table.dots_to_underscores,

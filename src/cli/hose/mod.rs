@@ -29,11 +29,8 @@ use target::Target;
 /// Delivers as the arguments say.
 pub fn run(args: HoseArgs) -> anyhow::Result<Outcome> {
     let args = config::merged(args)?;
-    let shutdown = if args.stages.transform.is_some() || args.stages.filter.is_some() {
-        signal::install_with_children()?
-    } else {
-        signal::install()?
-    };
+    let children = args.stages.transform.is_some() || args.stages.filter.is_some();
+    let shutdown = signal::install_to_stay(children)?;
     let (sources, destination) = words(&args)?;
     let context = setup::store_context(&args, &System::real());
     let target = Target::parse(&destination, &args)?;

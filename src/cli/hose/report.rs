@@ -9,7 +9,7 @@ use super::args::LogForm;
 use crate::cli::Outcome;
 use crate::cli::meter::Meter;
 use crate::cli::report;
-use crate::cli::signal::Shutdown;
+use crate::cli::signal::{self, Shutdown};
 use crate::cli::trouble::Trouble;
 use crate::cli::value::{about_size, show_count};
 use crate::hose::delivery::Reporter;
@@ -179,6 +179,10 @@ impl Reporter for Report {
 
     fn stop(&self) -> Option<anyhow::Error> {
         self.shutdown.check().err().map(Into::into)
+    }
+
+    fn reload(&self) -> bool {
+        signal::reload_requested()
     }
 
     fn tick(&mut self, metrics: &Metrics) {

@@ -99,7 +99,9 @@ pub(super) fn errors(
     signature: &Signature,
     delivery: &str,
 ) -> anyhow::Result<ErrorOutput> {
-    let given = args.objects.errors.as_deref();
+    // Only what failed: that is another name for the error output.
+    let failed = args.objects.backup.as_deref().and_then(|text| text.strip_prefix("failed="));
+    let given = args.objects.errors.as_deref().or(failed);
     let elsewhere =
         given.filter(|text| text.contains("://") || text.starts_with('/') || text.starts_with('.'));
     let (store, prefix, location) = match (elsewhere, destination) {
@@ -155,3 +157,24 @@ pub(super) fn units(args: &HoseArgs) -> String {
 
 /// A pause that is long enough that nobody waits for it.
 pub(super) const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Where copies of source records go: `--backup all=URL`.
+#[expect(clippy::type_complexity, reason = "used once")]
+pub(super) fn backup(
+    args: &HoseArgs,
+    context: &Context,
+    signature: &Signature,
+) -> anyhow::Result<Option<(Arc<dyn Store>, Arc<ErrorNames>)>> {
+    let Some(text) = args.objects.backup.as_deref() else { return Ok(None) };
+    let Some(url) = text.strip_prefix("all=") else {
+        anyhow::ensure!(text.starts_with("failed="), "--backup {text}: give all=URL or failed=URL");
+        return Ok(None);
+    };
+    let place = if url.ends_with('/') { url.to_owned() } else { format!("{url}/") };
+    let location = Location::parse(&place).map_err(|reason| anyhow!("--backup: {reason}"))?;
+    let extension = Extension::default();
+    let prefix = Prefix::default_for(Role::Data);
+    let partitioner = Partitioner::new(prefix, zone(args)?, limits(signature, &extension, Some(&location)));
+    let store = location.open(context).context("--backup")?;
+    Ok(Some((store, Arc::new(ErrorNames::new(partitioner, signature.clone())))))
+}
