@@ -18,17 +18,26 @@ mod follow;
 mod format;
 /// kget reads a stream: positions, ends, formats.
 mod get;
+/// Places that hold objects, against real servers.
+#[cfg(feature = "hose")]
+mod hose_store;
 /// Which part of the source may use which.
 mod layers;
 /// Real files of the machine.
 mod machine;
 /// kput --producer stores every record once.
 mod producer;
+/// A network that misbehaves.
+#[cfg(feature = "hose")]
+mod proxy;
 /// kput stores what it reads: formats, keys, refusals, acknowledgements.
 mod put;
 /// The commands of README.md do what it says.
 mod readme;
 mod refused;
+/// Servers from the package registries.
+#[cfg(feature = "hose")]
+mod servers;
 /// kshard makes, shows and changes streams.
 mod shard;
 /// kput -f follows files.
