@@ -44,6 +44,11 @@ const TICK: Duration = Duration::from_millis(50);
 /// A batch that is on its way when a signal comes has so long to arrive.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// One object was to be written, and its columns have changed on the way: it must be begun anew with these.
+#[derive(Debug, thiserror::Error)]
+#[error("the columns have changed on the way to `{0}`")]
+pub struct ColumnsChanged(pub Arc<crate::table::Schema>);
+
 /// Told what happens, for a person.
 pub trait Reporter {
     /// A damaged stretch was met. An error ends the run.
@@ -86,6 +91,8 @@ pub struct Settings {
     pub one_object: Option<String>,
     /// Copies of what is read, if they are kept.
     pub backup: Option<Backup>,
+    /// Where what is read is passed on. Delivering goes on when nobody takes it there.
+    pub tee: Option<Box<dyn std::io::Write>>,
     /// How records are taken apart, shortened.
     pub units: String,
     /// The settings, shortened.
@@ -140,6 +147,7 @@ struct State {
     read: Read,
     oldest_failed_us: Option<i64>,
     backup: Option<Backup>,
+    tee: Option<Box<dyn std::io::Write>>,
 }
 
 /// Copies of what is read, on their way to a place of their own.
@@ -246,6 +254,7 @@ impl<'r> Delivery<'r> {
             read: Read::default(),
             oldest_failed_us: None,
             backup: settings.backup.take(),
+            tee: settings.tee.take(),
         };
         Ok(Self {
             source,
@@ -393,6 +402,7 @@ impl<'r> Delivery<'r> {
         }
         self.state.process()?;
         self.count();
+        self.state.tee.take_if(|tee| tee.flush().is_err());
         if self.ended && !self.courier.is_busy() {
             // Its children wait.
             self.finish(None)?;
@@ -548,6 +558,7 @@ impl<'r> Delivery<'r> {
         let ended = self.state.gather.ended().iter().copied().chain([failed_object]);
         let ids = self.state.tracker.together(ended);
         let objects: BTreeSet<ObjectId> = ids.iter().copied().filter(|id| *id != failed_object).collect();
+        self.state.tee.take_if(|tee| tee.flush().is_err());
         let (stream, delivery) = (self.settings.stream.0.clone(), self.settings.name.clone());
         let notes =
             |partition: &PartitionKey, shards: &Extents| object_notes(&stream, &delivery, partition, shards);
@@ -563,6 +574,13 @@ impl<'r> Delivery<'r> {
         let mut finished = finished;
         if let Some(object) = self.settings.one_object.as_ref().filter(|_| all && finished.is_empty()) {
             finished.push(self.state.gather.empty(object)?);
+        }
+        if self.settings.one_object.is_some() && finished.len() > 1 {
+            let columns = self.settings.format.as_ref().and_then(|format| format.columns());
+            return Err(match columns {
+                Some(columns) => ColumnsChanged(columns.schema()).into(),
+                None => anyhow::anyhow!("one object has become several"),
+            });
         }
         let nothing = finished.is_empty() && failed.is_empty();
         let same = self.standing.last.as_ref().is_some_and(|last| last.positions == positions);
@@ -674,6 +692,12 @@ impl Sink for State {
         self.read.records += 1;
         self.read.bytes += record.payload.len() as u64;
         self.read.units += (record.payload.len() as u64).div_ceil(METERED_BYTES);
+        if let Some(tee) = &mut self.tee
+            && self.tracker.is_new(record.origin.shard, record.origin.index)
+            && tee.write_all(record.payload).and_then(|()| tee.write_all(b"\n")).is_err()
+        {
+            self.tee = None;
+        }
         // What an earlier run had read is in its copies.
         if let Some(backup) = &mut self.backup
             && self.tracker.is_new(record.origin.shard, record.origin.index)

@@ -1,11 +1,13 @@
 //! Delivering from a stream, or from standard input.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow};
+use clap::Parser as _;
 use uuid::Uuid;
 
 use super::report::{PROGRAM, Report};
@@ -15,7 +17,7 @@ use crate::cli::args::StreamArg;
 use crate::cli::patience::Waiting;
 use crate::cli::trouble::Trouble;
 use crate::cli::value::{OnError, Position};
-use crate::cli::{Outcome, about, stream_name};
+use crate::cli::{Outcome, about, put, stream_name};
 use crate::codec::InputFormat;
 use crate::codec::envelope::EnvelopeEncoder;
 use crate::hose::cancel::Cancel;
@@ -29,7 +31,7 @@ use crate::hose::ledger::{FOLDER, Ledger, Standing};
 use crate::hose::naming::Signature;
 use crate::hose::source::{Busy, Source, StreamSource};
 use crate::hose::store::{Attributes, Location};
-use crate::stream::{Consumer, Stream, Until};
+use crate::stream::{Consumer, NewStream, Stream, Until};
 use crate::sys::System;
 
 impl Run {
@@ -37,10 +39,16 @@ impl Run {
     pub(super) fn stream(&self, source: &OsStr, many: bool) -> anyhow::Result<Outcome> {
         let stream = about::open_to_read(&StreamArg { stream: source.to_owned() })?;
         let path = stream.path().to_owned();
-        self.deliver(stream, many).with_context(|| stream_name::context(&path))
+        self.deliver(stream, many, None).with_context(|| stream_name::context(&path))
     }
 
-    fn deliver(&self, stream: Stream, _many: bool) -> anyhow::Result<Outcome> {
+    /// `filled` says that what fills the stream has ended, and the delivery with it.
+    fn deliver(
+        &self,
+        stream: Stream,
+        _many: bool,
+        filled: Option<Arc<AtomicBool>>,
+    ) -> anyhow::Result<Outcome> {
         if let Target::File(place, name) = &self.target {
             return self.file(Some(stream), place, name);
         }
@@ -57,14 +65,18 @@ impl Run {
         let waiting = Arc::new(Waiting { program: PROGRAM, shutdown: self.shutdown });
         let consumer = Consumer::open_or_create(&stream, &name, from.start(now_us), Some(waiting))?;
         let dir = consumer.dir().to_owned();
-        let joined =
-            StreamSource::join(consumer, stream.clone(), args.follow.follow, until, self.shutdown.fd());
+        let follow = args.follow.follow || filled.is_some();
+        let joined = StreamSource::join(consumer, stream.clone(), follow, until, self.shutdown.fd());
         let source = match joined {
             Err(error) if error.is::<Busy>() => {
                 setup::voice(args).note(stream.name(), &error.to_string());
                 return Ok(Outcome::Done);
             }
             other => other?,
+        };
+        let source = match filled {
+            Some(filled) => source.until_filled(filled),
+            None => source,
         };
         let trouble = Trouble::new(PROGRAM, &stream, args.on_error.clone().unwrap_or(OnError::Reject(None)));
         let about = About {
@@ -73,7 +85,7 @@ impl Run {
             delivery: format!("{}.{name}", stream.name()),
             source: Some(stream.clone()),
             consumer_dir: Some(&dir),
-            follow: args.follow.follow,
+            follow,
             trouble: Some(trouble),
         };
         self.go(about, Box::new(source))
@@ -86,22 +98,68 @@ impl Run {
         if let Target::File(place, name) = &self.target {
             return self.file(None, place, name);
         }
-        let source = stdin::Stdin::open(format, &system, self.shutdown)?;
+        if let Some(spool) = &self.args.input.spool {
+            return self.spooled(spool, format, &system);
+        }
+        let mut source = stdin::Stdin::open(format, &system, self.shutdown)?;
+        let from = source.origin_of_first()?;
         if !source.has_places() {
             let text = "what is read and not delivered yet is lost when the program is killed, and a second run delivers \
                         again what is read again (--spool keeps it first)";
             setup::voice(&self.args).note("", text);
         }
         let about = About {
-            name: "stdin".to_owned(),
-            id: if source.has_places() { Uuid::nil() } else { Uuid::new_v4() },
-            delivery: format!("stdin.{}", self.consumer()),
+            delivery: format!("{}.{}", from.as_ref().map_or("stdin", |from| &from.0), self.consumer()),
+            id: from.as_ref().map_or_else(Uuid::new_v4, |from| from.1),
+            name: from.map_or_else(|| "stdin".to_owned(), |from| from.0),
             source: None,
             consumer_dir: None,
             follow: true,
             trouble: None,
         };
         self.go(about, Box::new(source))
+    }
+
+    /// Puts standard input into a stream of its own, and delivers that.
+    fn spooled(&self, spool: &OsStr, format: InputFormat, system: &System) -> anyhow::Result<Outcome> {
+        let arg = StreamArg { stream: spool.to_owned() };
+        let path = arg.resolve()?;
+        let stream = match Stream::open(system, &path) {
+            Err(crate::stream::Error::NotFound { .. }) => {
+                Stream::create(system, &path, &NewStream::default())
+                    .with_context(|| stream_name::context(&path))?
+            }
+            other => other.with_context(|| stream_name::context(&path))?,
+        };
+        let words = ["kput", "--quiet", "--progress=never", "-i", format.name(), "--"];
+        let words = words.into_iter().map(OsString::from).chain([path.clone().into_os_string()]);
+        let put = put::Args::try_parse_from(words)?;
+        let filled = Arc::new(AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let theirs = Arc::clone(&filled);
+            let putting = scope.spawn(move || {
+                let outcome = put::run(put);
+                theirs.store(true, Ordering::SeqCst);
+                outcome
+            });
+            let delivered =
+                self.deliver(stream, false, Some(filled)).with_context(|| stream_name::context(&path));
+            let put = putting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // What is in the spool is safe, and the next run delivers it.
+            match (put, delivered) {
+                (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+                (Ok(put), Ok(delivered)) => Ok(super::worse(put, delivered)),
+            }
+        })
+    }
+
+    /// Where what is read is passed on.
+    pub(super) fn tee(&self) -> anyhow::Result<Option<Box<dyn std::io::Write>>> {
+        if !self.args.tee {
+            return Ok(None);
+        }
+        let out = crate::cli::output::Stdout::open(self.args.follow.follow, Some(self.shutdown));
+        Ok(Some(Box::new(out.context("standard output")?)))
     }
 
     /// The consumer's name: given, or made of the destination.
@@ -159,6 +217,7 @@ impl Run {
                 .as_ref()
                 .filter(|text| text.starts_with("all="))
                 .map(|_| Backup::new(EnvelopeEncoder::new(&about.name, about.id), parts.scratch.clone())),
+            tee: self.tee()?,
             units: setup::units(args),
             fingerprint: setup::fingerprint(args),
             scratch: parts.scratch,

@@ -9,12 +9,13 @@ use uuid::Uuid;
 use super::report::{PROGRAM, Report};
 use super::{Run, formats, setup, stages, stdin};
 use crate::cli::Outcome;
+use crate::cli::report::HintExt;
 use crate::cli::trouble::Trouble;
 use crate::cli::value::{OnError, Position};
 use crate::codec::InputFormat;
 use crate::hose::cancel::Cancel;
 use crate::hose::courier::{Reach, Runtime};
-use crate::hose::delivery::{Delivery, Settings};
+use crate::hose::delivery::{ColumnsChanged, Delivery, Settings};
 use crate::hose::dest::objects::{IfSame, Objects};
 use crate::hose::format::body::Scratch;
 use crate::hose::gather::Hints;
@@ -24,6 +25,7 @@ use crate::hose::source::{RangeSource, Source};
 use crate::hose::store::{Attributes, Location};
 use crate::stream::{Stream, Until};
 use crate::sys::System;
+use crate::table::Schema;
 
 impl Run {
     /// Writes one object from a range of the stream, or from standard input. Nothing is remembered.
@@ -32,6 +34,31 @@ impl Run {
         stream: Option<Stream>,
         place: &Location,
         name: &str,
+    ) -> anyhow::Result<Outcome> {
+        let mut columns = Schema::default();
+        loop {
+            match self.file_of(stream.clone(), place, name, &columns) {
+                Err(error) if error.is::<ColumnsChanged>() => {
+                    let Some(ColumnsChanged(changed)) = error.downcast_ref() else { return Err(error) };
+                    if stream.is_none() {
+                        let ddl = changed.to_ddl();
+                        let error = error.context("standard input cannot be read again");
+                        return Err(error).with_hint(|| format!("--schema '{ddl}'"));
+                    }
+                    // They only ever grow, so that this ends.
+                    columns = Schema::clone(changed);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn file_of(
+        &self,
+        stream: Option<Stream>,
+        place: &Location,
+        name: &str,
+        columns: &Schema,
     ) -> anyhow::Result<Outcome> {
         let args = &self.args;
         if args.follow.follow {
@@ -70,7 +97,7 @@ impl Run {
             None => Scratch::new(&system, &setup::scratch_dir()),
         };
         let signature = Signature { stream: delivery.clone(), stream_id: id, version: 1 };
-        let opened = formats::open(args, None, Some(name))?;
+        let opened = formats::open_with(args, columns.clone(), Some(name))?;
         let fallback = rejects_of(place, name);
         let errors = setup::errors(args, &self.context, None, &fallback, &signature, &delivery)?;
         let namer: Namer = setup::namer(args, &signature, &opened.extension, Some(place))?.fixed(name);
@@ -91,6 +118,7 @@ impl Run {
             schema: None,
             one_object: Some(name.to_owned()),
             backup: None,
+            tee: self.tee()?,
             units: String::new(),
             fingerprint: String::new(),
             scratch,

@@ -29,17 +29,21 @@ pub(super) fn open(
     kept: Option<(&Runtime, &Arc<dyn Store>, &str)>,
     file: Option<&str>,
 ) -> anyhow::Result<Opened> {
+    let has_columns = spec(args, file)?.format.has_columns() && args.table.schema.is_none();
+    let known = match kept.filter(|_| has_columns) {
+        Some((runtime, store, name)) => known(runtime, store, name)?,
+        None => Schema::default(),
+    };
+    open_with(args, known, file)
+}
+
+/// Opens the format that was asked for. Where columns are inferred these are known already.
+pub(super) fn open_with(args: &HoseArgs, known: Schema, file: Option<&str>) -> anyhow::Result<Opened> {
     let spec = spec(args, file)?;
     let rows = row_options(args)?;
     let (source, inferred) = match &args.table.schema {
         Some(text) => (ColumnSource::Fixed(given(text)?), false),
-        None => {
-            let known = match kept.filter(|_| spec.format.has_columns()) {
-                Some((runtime, store, name)) => known(runtime, store, name)?,
-                None => Schema::default(),
-            };
-            (ColumnSource::Inferred(known), spec.format.has_columns())
-        }
+        None => (ColumnSource::Inferred(known), spec.format.has_columns()),
     };
     let format = open_format(&spec, source, rows).map_err(|reason| anyhow!(reason))?;
     let text = args.objects.extension.clone().unwrap_or_else(|| format.extension());

@@ -62,6 +62,32 @@ impl Stdin {
         })
     }
 
+    /// The stream that envelopes come from, by the first of them: its name and UUID.
+    pub(super) fn origin_of_first(&mut self) -> anyhow::Result<Option<(String, uuid::Uuid)>> {
+        if self.format != InputFormat::Json {
+            return Ok(None);
+        }
+        loop {
+            let block = self.reader.block();
+            let line = memchr::memchr(b'\n', block).map(|end| &block[..end]);
+            if let Some(line) =
+                line.or_else(|| (self.reader.is_at_end() && !block.is_empty()).then_some(block))
+            {
+                let envelope =
+                    Envelope::parse(line).map_err(|reason| anyhow!("the first record: {reason}"))?;
+                let id =
+                    envelope.stream_id.context("the first envelope does not say of which stream it is")?;
+                let name = envelope.stream.map_or_else(|| id.to_string(), std::borrow::Cow::into_owned);
+                return Ok(Some((name, id)));
+            }
+            match self.reader.fill(None)? {
+                Filled::Data => {}
+                Filled::Eof if !self.reader.block().is_empty() => {}
+                _ => return Ok(None),
+            }
+        }
+    }
+
     /// Gives the whole records of the block.
     fn give(&mut self, last: bool, sink: &mut dyn Sink) -> anyhow::Result<()> {
         let now_us = self.system.clock.now_us();

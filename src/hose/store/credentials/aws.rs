@@ -19,6 +19,9 @@ use super::{CredentialError, process};
 /// Credentials that end are read again so long before: a request that waits for its turn must not outlive them.
 const BEFORE_END_US: i64 = 5 * 60 * 1_000_000;
 
+/// What could not be renewed is tried again after this: a program that is asked may take its time to fail.
+const RETRY_PAUSE_US: i64 = 10 * 1_000_000;
+
 /// What is needed to come to credentials, beside the plan.
 #[derive(Clone)]
 pub(in super::super) struct Settings {
@@ -40,17 +43,31 @@ struct Held {
     reading: u64,
 }
 
+impl Held {
+    /// Whether a service may still take it.
+    fn is_good(&self, now_us: i64) -> bool {
+        self.expires_us.is_none_or(|end_us| now_us < end_us)
+    }
+}
+
 /// One that looks after its credentials itself, and whether to ask it each time.
 enum Source {
     Held(Held),
     Other(AwsCredentialProvider, u64),
 }
 
+/// What is known, and when it could not be renewed the last time.
+#[derive(Default)]
+struct Known {
+    source: Option<Source>,
+    failed_us: Option<i64>,
+}
+
 /// Gives the credentials of the environment and the files.
 pub(in super::super) struct AwsKeys {
     context: Context,
     settings: Settings,
-    source: tokio::sync::Mutex<Option<Source>>,
+    known: tokio::sync::Mutex<Known>,
     /// Counted up when what is held is not to be used any more.
     readings: AtomicU64,
     /// Whether the machine has given any.
@@ -69,7 +86,7 @@ impl AwsKeys {
         Self {
             context: context.clone(),
             settings,
-            source: tokio::sync::Mutex::default(),
+            known: tokio::sync::Mutex::default(),
             readings: AtomicU64::new(1),
             machine_has_some: Arc::default(),
         }
@@ -85,14 +102,18 @@ impl AwsKeys {
     }
 
     pub(in super::super) async fn get(&self) -> Result<Arc<AwsCredential>, CredentialError> {
-        let mut source = self.source.lock().await;
+        let mut known = self.known.lock().await;
         let reading = self.readings.load(Ordering::SeqCst);
         let now_us = self.now_us();
-        match &*source {
-            Some(Source::Held(held))
-                if held.reading == reading && held.use_until_us.is_none_or(|until_us| now_us < until_us) =>
-            {
-                return Ok(held.credential.clone());
+        match &known.source {
+            Some(Source::Held(held)) => {
+                let is_fresh =
+                    held.reading == reading && held.use_until_us.is_none_or(|until_us| now_us < until_us);
+                let has_just_failed =
+                    known.failed_us.is_some_and(|failed_us| now_us - failed_us < RETRY_PAUSE_US);
+                if is_fresh || (has_just_failed && held.is_good(now_us)) {
+                    return Ok(held.credential.clone());
+                }
             }
             Some(Source::Other(provider, read)) if *read == reading => return ask(provider).await,
             _ => {}
@@ -103,16 +124,16 @@ impl AwsKeys {
                     Source::Held(held) => held.credential.clone(),
                     Source::Other(provider, _) => ask(provider).await?,
                 };
-                *source = Some(read);
+                *known = Known { source: Some(read), failed_us: None };
                 Ok(credential)
             }
-            // They are good for some time yet, and the next request tries again.
-            Err(error) => match &*source {
-                Some(Source::Held(held))
-                    if held.reading == reading && held.expires_us.is_some_and(|end_us| now_us < end_us) =>
-                {
+            // The old ones may do for some time yet.
+            Err(error) => match &known.source {
+                Some(Source::Held(held)) if held.is_good(now_us) => {
                     self.context.tell_once(&format!("credentials cannot be renewed yet: {error}"));
-                    Ok(held.credential.clone())
+                    let credential = held.credential.clone();
+                    known.failed_us = Some(now_us);
+                    Ok(credential)
                 }
                 _ => Err(error),
             },

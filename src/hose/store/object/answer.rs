@@ -95,6 +95,12 @@ impl Facts {
         matches!(self.status, Some(304 | 409 | 412))
     }
 
+    /// Whether it may be that a range begins behind the end of the object.
+    pub(super) fn may_be_behind_the_end(&self) -> bool {
+        let is_unknown = self.status.is_none() && self.transport.is_none() && self.credentials.is_none();
+        self.status == Some(416) || is_unknown
+    }
+
     /// Whether the service has no conditional writes.
     pub(super) fn is_unknown_condition(&self) -> bool {
         self.status == Some(501) || self.has_code(&["NotImplemented", "UnsupportedHeader"])

@@ -118,11 +118,7 @@ fn open_s3(bucket: &Bucket, context: &Context) -> Result<Opened, CredentialError
     }
     // The library takes an endpoint for this style to have the bucket's name in it.
     if let Some(url) = at.as_mut().filter(|_| is_virtual) {
-        let host = url.host_str().unwrap_or("").to_owned();
-        if !host.starts_with(&format!("{}.", bucket.name)) {
-            url.set_host(Some(&format!("{}.{host}", bucket.name)))
-                .map_err(|_| wrong("the endpoint has no place for the bucket's name"))?;
-        }
+        name_bucket(url, &bucket.name)?;
     }
     let transport = Transport::default();
     let mut options = client_options(at.as_ref().is_some_and(|url| url.scheme() == "http"));
@@ -172,6 +168,21 @@ fn open_s3(bucket: &Bucket, context: &Context) -> Result<Opened, CredentialError
         transport,
         lists_from: !is_express,
     })
+}
+
+/// Puts the bucket's name in front of the endpoint's host, where it is not there already.
+fn name_bucket(url: &mut Url, bucket: &str) -> Result<(), CredentialError> {
+    let host = url.host_str().unwrap_or("").to_owned();
+    if host.starts_with(&format!("{bucket}.")) {
+        return Ok(());
+    }
+    let named = url.domain().map(|_| format!("{bucket}.{host}"));
+    let is_named = named.is_some_and(|named| url.set_host(Some(&named)).is_ok());
+    if is_named {
+        Ok(())
+    } else {
+        Err(wrong("the endpoint's host is no name that a bucket could stand before"))
+    }
 }
 
 /// Settings of S3 that are not passed on as they are.
@@ -261,9 +272,9 @@ fn open_google(bucket: &Bucket, context: &Context) -> Result<Opened, CredentialE
             None => {}
         }
     } else {
-        // The library asks for a token even where it does not sign.
-        let nobody = StaticCredentialProvider::new(GcpCredential { bearer: String::new() });
-        builder = builder.with_credentials(Arc::new(nobody)).with_skip_signature(true);
+        // The library sends a token with each put even where it does not sign, and some servers take none that is empty.
+        let nobody = StaticCredentialProvider::new(GcpCredential { bearer: "anonymous".to_owned() });
+        builder = builder.with_credentials(Arc::new(nobody)).with_skip_signature(emulator.is_none());
     }
     if let Some(base) = &base {
         builder = builder.with_base_url(&plain(base));
@@ -273,7 +284,16 @@ fn open_google(bucket: &Bucket, context: &Context) -> Result<Opened, CredentialE
         .with_retry(retry())
         .with_http_connector(transport.clone())
         .build()
-        .map_err(|error| of_library(&error))?;
+        // What the parser says may repeat what it read.
+        .map_err(|error| {
+            let from = file.unwrap_or("GOOGLE_SERVICE_ACCOUNT_KEY");
+            let is_of_parser = error.to_string().contains("decode");
+            if is_of_parser {
+                wrong(format!("{from}: not the JSON of a service account or a user"))
+            } else {
+                of_library(&error)
+            }
+        })?;
     Ok(Opened { client: Arc::new(client), keys: None, region: None, transport, lists_from: true })
 }
 
@@ -427,5 +447,81 @@ impl Connection {
             set.account = host.map(str::to_owned);
         }
         Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn azure_accounts() {
+        let settings = |account: Option<&str>, variables: &[(&str, &str)]| {
+            let bucket = Bucket {
+                service: Service::Azure,
+                account: account.map(str::to_owned),
+                name: "c".to_owned(),
+                prefix: String::new(),
+            };
+            let environment = variables.iter().copied().collect();
+            let set = AzureSettings::read(&bucket, &environment).map_err(|error| error.to_string())?;
+            let shown = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+            Ok::<_, String>(format!(
+                "{} {} {} {}",
+                set.account,
+                shown(set.key),
+                shown(set.sas),
+                shown(set.endpoint)
+            ))
+        };
+        let text =
+            "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=k==;EndpointSuffix=core.windows.net";
+        let whole = [("AZURE_STORAGE_CONNECTION_STRING", text)];
+        let at = "https://a.blob.core.windows.net";
+        assert_eq!(settings(None, &whole).unwrap(), format!("a k== - {at}"));
+        assert_eq!(settings(Some("a"), &whole).unwrap(), format!("a k== - {at}"));
+        assert_eq!(settings(Some("b"), &whole).unwrap(), "b - - -", "the keys of another account");
+        let sas = [whole[0], ("AZURE_STORAGE_SAS_TOKEN", "sv=1")];
+        assert_eq!(settings(None, &sas).unwrap(), format!("a - sv=1 {at}"));
+        let shared = "BlobEndpoint=https://x.blob.core.windows.net/;SharedAccessSignature=sv=1&sig=2%3D";
+        let shared = [("AZURE_STORAGE_CONNECTION_STRING", shared)];
+        assert_eq!(settings(None, &shared).unwrap(), "x - sv=1&sig=2%3D https://x.blob.core.windows.net/");
+        let names = [("AZURE_STORAGE_ACCOUNT", "n"), ("AZURE_STORAGE_KEY", "k")];
+        assert_eq!(settings(None, &names).unwrap(), "n k - -");
+        let emulator = format!("devstoreaccount1 {EMULATOR_KEY} - http://127.0.0.1:10000/devstoreaccount1");
+        let short = [("AZURE_STORAGE_CONNECTION_STRING", "UseDevelopmentStorage=true")];
+        assert_eq!(settings(None, &short).unwrap(), emulator);
+        assert_eq!(settings(None, &[("AZURE_STORAGE_USE_EMULATOR", "1")]).unwrap(), emulator);
+        assert!(settings(None, &[]).unwrap_err().starts_with("no account"));
+    }
+
+    #[test]
+    fn endpoints_of_regions() {
+        let at = |region: &str, service: &str, variables: &[&str]| {
+            let environment = variables.iter().map(|name| (*name, "true")).collect();
+            partition_endpoint(region, &environment, service)
+        };
+        let (fips, dual) = ("AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT");
+        assert_eq!(at("eu-west-1", "s3", &[]), None);
+        for (region, service, variables, url) in [
+            ("cn-north-1", "s3", &[][..], "https://s3.cn-north-1.amazonaws.com.cn"),
+            ("cn-north-1", "sts", &[], "https://sts.cn-north-1.amazonaws.com.cn"),
+            ("us-east-1", "s3", &[fips], "https://s3-fips.us-east-1.amazonaws.com"),
+            ("us-east-1", "s3", &[fips, dual], "https://s3-fips.dualstack.us-east-1.amazonaws.com"),
+            ("us-east-1", "sts", &[dual], "https://sts.us-east-1.api.aws"),
+        ] {
+            assert_eq!(at(region, service, variables).as_deref(), Some(url));
+        }
+    }
+
+    #[test]
+    fn a_bucket_before_the_host() {
+        let named = |text: &str| {
+            let mut url = Url::parse(text).unwrap();
+            name_bucket(&mut url, "b.c").map(|()| plain(&url)).map_err(|error| error.to_string())
+        };
+        assert_eq!(named("http://minio:9000/").unwrap(), "http://b.c.minio:9000");
+        assert_eq!(named("https://b.c.s3.example").unwrap(), "https://b.c.s3.example");
+        assert!(named("http://127.0.0.1:9000").is_err());
     }
 }
