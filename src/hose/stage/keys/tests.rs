@@ -95,10 +95,10 @@ fn a_query_that_has_not_all_names_fails() {
         ("error(\"no\")", "no"),
         ("empty", "the query has no output"),
         (".tags[]", "the query has more than one output"),
-        ("def f: f; f", "the query took more than 2000000 steps"),
     ] {
         assert_eq!(one(Some(&dynamic(body)), &["a"], DATA).unwrap_err(), why, "{body}");
     }
+    assert!(one(Some(&dynamic("def f: f; f")), &["a"], DATA).unwrap_err().starts_with("the query took "));
     assert_eq!(one(Some(". | .id"), &["a"], DATA).unwrap_err(), "the query's output is not an object");
     assert_eq!(one(Some(". | {b: 1}"), &["a"], DATA).unwrap_err(), "the partition key `a`: is missing");
     assert!(one(Some(". | {a: 1}"), &["a"], "{").unwrap_err().starts_with("the record is not JSON"));
