@@ -80,7 +80,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             asks.cancel();
         });
-        assert!(!run(cancel.pause(Duration::from_secs(3600))));
+        assert!(!run(cancel.pause(Duration::from_hours(1))));
         other.join().unwrap();
         assert!(cancel.is_cancelled());
         assert!(!run(cancel.pause(Duration::ZERO)));
@@ -91,7 +91,7 @@ mod tests {
         let cancel = Cancel::new();
         cancel.cancel();
         let short = tokio_sleep(1);
-        assert_eq!(run(cancel.within(Duration::from_secs(60), short)), Some(1));
+        assert_eq!(run(cancel.within(Duration::from_mins(1), short)), Some(1));
         assert_eq!(run(cancel.within(Duration::from_millis(5), tokio_sleep(3_600_000))), None);
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::hash::{Hash, Hasher};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -19,6 +19,19 @@ use super::{Dir, Disk, File, Kind, Locks, Stat};
 
 /// With this variable set, streams on network file systems are opened all the same.
 pub const ALLOW_NETWORK: &str = "KPIPE_ALLOW_NETWORK_FS";
+
+/// The whole of a small file or of a pipe (`<(command)`), refusing one above `max` bytes, and whether it can be read
+/// again: a pipe is empty afterwards.
+pub fn read_whole(path: &Path, max: usize) -> io::Result<(Vec<u8>, bool)> {
+    let file = fs::File::open(path)?;
+    let again = file.metadata()?.is_file();
+    let mut bytes = Vec::new();
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {max} bytes")));
+    }
+    Ok((bytes, again))
+}
 
 /// The machine's file systems.
 #[derive(Debug, Clone, Copy)]

@@ -24,6 +24,9 @@ mod hose_postgres;
 /// Batches into a stand-in for Redshift.
 #[cfg(feature = "hose")]
 mod hose_redshift;
+/// Services: HTTP endpoints, OpenSearch, Splunk.
+#[cfg(feature = "hose")]
+mod hose_services;
 /// Which part of the source may use which.
 mod layers;
 /// Real files of the machine.
@@ -40,6 +43,9 @@ mod producer;
 mod put;
 /// The commands of README.md do what it says.
 mod readme;
+/// Services to deliver to.
+#[cfg(feature = "hose")]
+mod receivers;
 mod refused;
 /// kshard makes, shows and changes streams.
 mod shard;

@@ -3,10 +3,19 @@
 //! Each destination is a file here, behind [`Destination`]. What is guaranteed when a batch is delivered a second time,
 //! because the run before was killed between delivery and commit, each states in its own first lines.
 
+pub mod client;
+mod flow;
+pub mod http;
 pub mod metrics;
+pub mod opensearch;
 mod patience;
 pub mod postgres;
 pub mod redshift;
+pub mod retry;
+mod rows;
+pub mod secret;
+pub mod splunk;
+pub mod stdout;
 pub mod stream;
 mod watermark;
 
