@@ -491,7 +491,6 @@ fn encryption_is_as_much_as_is_asked_for() {
          CREATE TRIGGER noted BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION noted()",
     );
     let ca = db.server.dir.join("ca.crt").display().to_string();
-    let own = db.server.dir.join("server.crt").display().to_string();
     let mut number = 0;
     let mut encrypted = |host: &str, ssl: &str| {
         number += 1;
@@ -525,7 +524,23 @@ fn encryption_is_as_much_as_is_asked_for() {
     let error = once(&url("require"), &batch(100, &[r#"{"id":1}"#])).unwrap_err();
     assert!(matches!(&error, DeliveryError::Permanent(m) if m.contains("does not support TLS")), "{error}");
     once(&url("prefer"), &batch(100, &[r#"{"id":1}"#])).unwrap();
-    let _ = own;
+    // The server knows us by a certificate.
+    db.sql("CREATE ROLE certified LOGIN SUPERUSER");
+    let dir = db.server.dir.display();
+    let certified = |key: &str| {
+        format!(
+            "postgresql://certified@127.0.0.1:{}/{}?table=t&sslmode=require&sslcert={dir}/client.crt&sslkey={key}",
+            db.server.port, db.name
+        )
+    };
+    let home = tempfile::tempdir().expect("a directory");
+    let key = home.path().join("client.key");
+    std::fs::copy(db.server.dir.join("client.key"), &key).unwrap();
+    let key = key.display().to_string();
+    once(&certified(&key), &batch(101, &[r#"{"id":1}"#])).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = once(&certified(&key), &batch(102, &[r#"{"id":1}"#])).unwrap_err().to_string();
+    assert!(error.contains("chmod 600"), "{error}");
 }
 
 #[test]

@@ -128,13 +128,14 @@ fn start() -> Result<Server, String> {
     if has_tls {
         let _ = write!(
             settings,
-            "ssl = on\nssl_cert_file = '{0}/server.crt'\nssl_key_file = '{0}/server.key'\n",
+            "ssl = on\nssl_cert_file = '{0}/server.crt'\nssl_key_file = '{0}/server.key'\n\
+             ssl_ca_file = '{0}/ca.crt'\n",
             dir.display()
         );
     }
     fs::write(data.join("postgresql.auto.conf"), settings).map_err(text)?;
-    // `locked` needs its password everywhere, the others need none.
-    let rules = "local all locked scram-sha-256\nhost all locked all scram-sha-256\nlocal all all trust\nhost all all all trust\n";
+    // `locked` needs its password everywhere, `certified` a certificate, the others need nothing.
+    let rules = "hostssl all certified all cert\nhost all certified all reject\nlocal all locked scram-sha-256\nhost all locked all scram-sha-256\nlocal all all trust\nhost all all all trust\n";
     fs::write(data.join("pg_hba.conf"), rules).map_err(text)?;
     // The keeper waits for the end of its input, which is the end of this process.
     let script = "\"$1\" -D \"$2\" >\"$3/log\" 2>&1 & pid=$!; cat >/dev/null; kill -QUIT $pid; wait $pid; rm -rf \"$3\"";
@@ -197,7 +198,10 @@ fn certificate(dir: &Path) -> bool {
                   openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr && \
                   printf 'subjectAltName=DNS:localhost\\nbasicConstraints=CA:FALSE\\n' >ext && \
                   openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile ext \
-                    -out server.crt && chmod 600 server.key";
+                    -out server.crt && chmod 600 server.key && \
+                  openssl req -newkey rsa:2048 -nodes -subj /CN=certified -keyout client.key -out client.csr && \
+                  openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile ext -out client.crt && \
+                  chmod 600 client.key";
     let made = Command::new("sh").args(["-c", script]).current_dir(dir).output();
     made.is_ok_and(|output| output.status.success())
 }

@@ -5,8 +5,8 @@ use anyhow::anyhow;
 use super::args::HoseArgs;
 use crate::hose::name::Uses;
 use crate::hose::stage::{
-    Chain, CloudWatch, Compressed, Deaggregate, Decompress, Jq, JqStage, PartitionKeys, SubRecords,
-    Transform, TransformOptions,
+    Chain, CloudWatch, Compressed, Deaggregate, Decompress, Filter, FilterOptions, Jq, JqStage,
+    PartitionKeys, SubRecords, Transform, TransformOptions,
 };
 
 /// What the prefix asks of records.
@@ -57,8 +57,7 @@ pub(super) fn chain(args: &HoseArgs, stream: &str) -> anyhow::Result<Chain> {
         }));
     }
     if let Some(command) = &stages.filter {
-        let _ = command;
-        return Err(anyhow!("--filter is not there yet"));
+        chain.push(Filter::new(FilterOptions::new(command)));
     }
     if let Some(query) = &stages.jq {
         chain.push(JqStage::new(Jq::new(query).map_err(|reason| anyhow!("--jq: {reason}"))?));

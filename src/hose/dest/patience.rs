@@ -1,13 +1,12 @@
 //! How long a database or a stream is tried.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::metrics::Metrics;
 use super::postgres::fault::Fault;
-use super::{Batch, DeliveryError, Refused, RetryPolicy};
+use super::retry::Backoff;
+use super::{Batch, DeliveryError, Refused, RetryPolicy, flow, rows};
 use crate::hose::cancel::Cancel;
 use crate::hose::failure::Failure;
 
@@ -25,34 +24,35 @@ pub(super) struct LeftOut {
 
 /// The attempts at one batch, and their counts.
 pub(super) struct Patience<'a> {
-    policy: RetryPolicy,
+    backoff: Backoff,
     cancel: &'a Cancel,
     metrics: &'a Metrics,
     records: u64,
     bytes: u64,
-    attempts: u32,
-    first_failure: Option<Instant>,
-    pause: Duration,
+    /// When the present attempt began.
+    begun: Instant,
 }
 
 impl<'a> Patience<'a> {
+    /// The policy's time begins with the first attempt, as the service has it for databases.
     pub(super) fn new(batch: &Batch, policy: RetryPolicy, cancel: &'a Cancel, metrics: &'a Metrics) -> Self {
-        let oldest_us = batch.parcels.iter().map(|parcel| parcel.oldest_us).min().unwrap_or(0);
-        metrics.oldest_us.store(oldest_us, Relaxed);
-        let chunks = || batch.parcels.iter().flat_map(|parcel| &parcel.chunks);
+        metrics.oldest_us.store(rows::oldest_us(batch), Relaxed);
+        let chunks = batch.parcels.iter().flat_map(|parcel| &parcel.chunks);
         // Its newline is not the record's.
-        let bytes = chunks().map(|chunk| (chunk.bytes.len() - chunk.len()) as u64).sum();
+        let bytes = chunks.map(|chunk| (chunk.bytes.len() - chunk.len()) as u64).sum();
         let records = batch.parcels.iter().map(|parcel| parcel.records).sum();
-        let (first_failure, pause) = (None, policy.first_pause);
-        Self { policy, cancel, metrics, records, bytes, attempts: 1, first_failure, pause }
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        let backoff = Backoff::from_first_attempt(policy, seed);
+        Self { backoff, cancel, metrics, records, bytes, begun: Instant::now() }
     }
 
     /// Makes one attempt, which may take so long.
     pub(super) async fn attempt<T>(
-        &self,
+        &mut self,
         limit: Duration,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<Result<T, Fault>, DeliveryError> {
+        self.begun = Instant::now();
         self.metrics.attempt(self.records, self.bytes);
         let work = tokio::time::timeout(limit, work);
         match self.cancel.within(GRACE, work).await {
@@ -69,23 +69,13 @@ impl<'a> Patience<'a> {
             Fault::Permanent(message) => return Err(DeliveryError::Permanent(message)),
             Fault::Data(misfit) => return Err(DeliveryError::Permanent(misfit.message)),
         };
-        let first = *self.first_failure.get_or_insert_with(Instant::now);
-        // Give or take 15 %, so that those who failed together do not come back together.
-        let jitter = 85 + u32::from(uuid::Uuid::new_v4().as_bytes()[0]) % 31;
-        let pause = self.pause * jitter / 100;
-        if first.elapsed() + pause > self.policy.duration {
-            let attempts = self.attempts;
-            return Err(DeliveryError::Transient(match attempts {
+        match self.backoff.failed(self.begun.elapsed(), None) {
+            Some(pause) => flow::pause(self.cancel, pause).await,
+            None => Err(DeliveryError::Transient(match self.backoff.attempts() {
                 1 => message,
-                _ => format!("{message} (tried {attempts} times)"),
-            }));
+                attempts => format!("{message} (tried {attempts} times)"),
+            })),
         }
-        if !self.cancel.pause(pause).await {
-            return Err(DeliveryError::Interrupted);
-        }
-        self.pause = (self.pause * 2).min(self.policy.longest_pause);
-        self.attempts += 1;
-        Ok(())
     }
 
     /// It went well. What was left out, as it is told outside.
@@ -95,7 +85,7 @@ impl<'a> Patience<'a> {
         self.metrics.delivered(self.records - refused.min(self.records), self.bytes);
         self.metrics.refused.fetch_add(refused, Relaxed);
         let each = left_out.into_iter().map(|LeftOut { place, mut failure }| {
-            failure.attempts = self.attempts;
+            failure.attempts = self.backoff.attempts() + 1;
             Refused { place, failure, gave_up: false, ended_us, details: Vec::new() }
         });
         each.collect()
@@ -137,7 +127,7 @@ mod tests {
                 }
             }
         });
-        assert!(error.starts_with("away (tried ") && patience.attempts > 3, "{error}");
+        assert!(error.starts_with("away (tried ") && patience.backoff.attempts() > 3, "{error}");
     }
 
     #[test]

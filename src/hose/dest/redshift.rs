@@ -275,11 +275,7 @@ impl Redshift {
     }
 
     async fn attempt(&mut self, batch: &Batch) -> Result<(), Fault> {
-        let session = self.session.take().filter(|session| !session.is_closed());
-        let mut session = match session {
-            Some(session) => session,
-            None => Session::connect(&self.settings).await?,
-        };
+        let mut session = Session::again(self.session.take(), &self.settings).await?;
         match self.apply(&session, batch).await {
             Ok(()) => self.session = Some(session),
             Err(fault) => return Err(session.cause(fault).await),

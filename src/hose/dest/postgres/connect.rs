@@ -37,8 +37,22 @@ pub(in crate::hose::dest) struct Session {
 }
 
 impl Session {
+    /// The session of the batch before, if the server still has it; else a new one.
+    pub(in crate::hose::dest) async fn again(
+        known: Option<Self>,
+        settings: &Settings,
+    ) -> Result<Self, Fault> {
+        if let Some(known) = known
+            && known.client.check_connection().await.is_ok()
+        {
+            return Ok(known);
+        }
+        // Seldom, and large.
+        Box::pin(Self::connect(settings)).await
+    }
+
     /// Connects to the first of the hosts that will have us.
-    pub(in crate::hose::dest) async fn connect(settings: &Settings) -> Result<Self, Fault> {
+    async fn connect(settings: &Settings) -> Result<Self, Fault> {
         let mut outcome = Err(Fault::Permanent("there is no host".to_owned()));
         for (host, port) in &settings.hosts {
             outcome = connect_one(settings, host, *port).await;
@@ -47,11 +61,6 @@ impl Session {
             }
         }
         outcome
-    }
-
-    /// Whether nothing more can be said to the server.
-    pub(in crate::hose::dest) fn is_closed(&self) -> bool {
-        self.client.is_closed()
     }
 
     /// What ended the connection, where its end is all that the client knows.

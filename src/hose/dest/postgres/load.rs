@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 use super::super::super::failure::{ErrorType, Failure};
 use super::super::Batch;
 use super::super::patience::LeftOut;
+use super::super::rows::rows;
 use super::address::{TableName, identifier};
 use super::fault::Fault;
 use super::row::{Given, Layout, Values};
@@ -194,19 +195,14 @@ pub(super) fn recall(batch: &Batch, noted: Option<&str>) -> Result<Vec<LeftOut>,
     })?;
     let noted: BTreeMap<(u32, u64, Option<u64>), Noted> =
         noted.into_iter().map(|noted| ((noted.shard, noted.index, noted.sub), noted)).collect();
-    let mut left_out = Vec::with_capacity(noted.len());
-    for (p, parcel) in batch.parcels.iter().enumerate() {
-        for (c, chunk) in parcel.chunks.iter().enumerate() {
-            for r in 0..chunk.len() {
-                let known =
-                    chunk.origin(r).and_then(|origin| noted.get(&(origin.shard.0, origin.index, origin.sub)));
-                if let Some(Noted { code, message, .. }) = known {
-                    let failure = Failure::new(ErrorType::Database, code.clone(), message.clone());
-                    left_out.push(LeftOut { place: (p, c, r), failure });
-                }
-            }
-        }
-    }
+    let left_out = rows(batch)
+        .filter_map(|row| {
+            let Noted { code, message, .. } =
+                noted.get(&(row.origin.shard.0, row.origin.index, row.origin.sub))?;
+            let failure = Failure::new(ErrorType::Database, code.clone(), message.clone());
+            Some(LeftOut { place: row.place, failure })
+        })
+        .collect();
     Ok(left_out)
 }
 

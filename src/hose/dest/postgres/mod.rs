@@ -150,11 +150,7 @@ impl Postgres {
 
     async fn attempt(&mut self, batch: &Batch) -> Result<Vec<LeftOut>, Fault> {
         // It is put back only when nothing is open on it: whoever drops this future drops the transaction.
-        let session = self.session.take().filter(|session| !session.is_closed());
-        let mut session = match session {
-            Some(session) => session,
-            None => Session::connect(&self.settings).await?,
-        };
+        let mut session = Session::again(self.session.take(), &self.settings).await?;
         match self.apply(&session, batch).await {
             Ok(left_out) => {
                 self.session = Some(session);
@@ -267,6 +263,7 @@ impl Destination for Postgres {
         async move {
             let (cancel, metrics) = (self.options.cancel.clone(), Arc::clone(&self.metrics));
             let limit = self.options.attempt_limit;
+            super::rows::check(batch)?;
             let mut patience = Patience::new(batch, self.options.retry, &cancel, &metrics);
             loop {
                 match patience.attempt(limit, self.attempt(batch)).await? {

@@ -362,6 +362,7 @@ impl Destination for ToStream {
         async move {
             let (cancel, metrics) = (self.options.cancel.clone(), Arc::clone(&self.metrics));
             let clock = Arc::clone(&self.target.system().clock);
+            super::rows::check(batch)?;
             let mut patience = Patience::new(batch, self.options.retry, &cancel, &metrics);
             loop {
                 match patience.attempt(ATTEMPT_LIMIT, self.attempt(batch)).await? {
