@@ -21,9 +21,9 @@ use crate::cli::{Outcome, about, put, stream_name};
 use crate::codec::InputFormat;
 use crate::codec::envelope::EnvelopeEncoder;
 use crate::hose::cancel::Cancel;
-use crate::hose::courier::{ErrorOutput, Reach, Runtime};
+use crate::hose::courier::{CourierError, ErrorOutput, Reach, Runtime};
 use crate::hose::delivery::{Backup, Delivery, Settings};
-use crate::hose::dest::Destination;
+use crate::hose::dest::{DeliveryError, Destination};
 use crate::hose::dest::objects::Objects;
 use crate::hose::format::Format;
 use crate::hose::format::body::Scratch;
@@ -237,8 +237,11 @@ impl Run {
         let namer = parts.namer;
         let delivery =
             Delivery::begin(settings, chain, namer, source, reach, standing, runtime, cancel, &mut report)?;
-        let metrics = delivery.run();
-        report.end(metrics)
+        match delivery.run() {
+            // Whoever read standard output has had enough: a normal end.
+            Err(error) if error.chain().any(is_closed) => Ok(Outcome::Done),
+            metrics => report.end(metrics),
+        }
     }
 
     /// What depends on the destination.
@@ -301,6 +304,11 @@ impl Run {
             scratch,
         })
     }
+}
+
+fn is_closed(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(CourierError::Delivery(DeliveryError::Closed)))
+        || matches!(error.downcast_ref(), Some(DeliveryError::Closed))
 }
 
 /// What a killed run left of the objects that it was writing. Who holds the consumer's lock is alone here.

@@ -17,8 +17,8 @@ use crate::sys::System;
 
 /// The largest record of a pipe: what a stream may hold at most.
 const RECORD_BYTES: usize = 64 << 20;
-/// In base64 or JSON a record may take this much more room.
-const LINE_BYTES: usize = 6 * RECORD_BYTES;
+/// An envelope may take more room than its record; a decoder takes no more than this.
+const LINE_BYTES: usize = 256 << 20;
 
 /// Reads standard input.
 pub(super) struct Stdin {
