@@ -236,12 +236,18 @@ impl<'r> Delivery<'r> {
                 standing.pending.as_ref().or(last).map_or("", |entry| entry.units.as_str())
             );
         }
+        let mut tracker = Tracker::default();
+        if let Some(last) = last.filter(|_| !source.tells_shards()) {
+            for (&shard, position) in &last.positions {
+                tracker.begin(ShardId(shard), position);
+            }
+        }
         let columns = settings.format.as_ref().and_then(|format| format.columns());
         let kept_schema =
             columns.map(|columns| columns.schema()).filter(|schema| !schema.columns().is_empty());
         let kept_schema = kept_schema.map(|schema| schema.to_ddl());
         let state = State {
-            tracker: Tracker::default(),
+            tracker,
             gather,
             namer,
             chain,
@@ -345,6 +351,12 @@ impl<'r> Delivery<'r> {
         self.metrics.incoming_records += records;
         self.metrics.incoming_bytes += bytes;
         self.metrics.billed_bytes += units * METERED_BYTES;
+        if self.settings.format.as_ref().is_some_and(|format| format.columns().is_some()) {
+            self.metrics.converted_bytes += bytes;
+        }
+        if self.state.namer.is_partitioned() {
+            self.metrics.partitioned_bytes += bytes;
+        }
         self.reporter.read(records, bytes);
     }
 

@@ -287,6 +287,10 @@ impl Source for Stdin {
         Ok(false)
     }
 
+    fn tells_shards(&self) -> bool {
+        false
+    }
+
     fn has_places(&self) -> bool {
         self.format == InputFormat::Json
     }

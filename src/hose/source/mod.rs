@@ -92,6 +92,11 @@ pub trait Source {
     /// Looks for what is new at the end of a run: whether there is more to read.
     fn look(&mut self) -> anyhow::Result<bool>;
 
+    /// Whether it says which shards there are, with [`Step::Begun`]. Otherwise records of any may come.
+    fn tells_shards(&self) -> bool {
+        true
+    }
+
     /// Whether it has places to go on from: a later run can know what this one did.
     fn has_places(&self) -> bool;
 
