@@ -53,7 +53,7 @@ pub struct JqLimits {
     /// Time. A query of a page takes microseconds for a record.
     pub time: Duration,
     /// Steps of the interpreter. What a query makes can be nested as deep as it has steps, and is taken apart by
-    /// recursion: the stack of [`STACK_BYTES`] has room for so many.
+    /// recursion: the stack of a thread has room for so many.
     pub steps: u64,
     /// Bytes of all outputs.
     pub output_bytes: usize,
