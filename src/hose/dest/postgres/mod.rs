@@ -20,6 +20,7 @@ mod row;
 mod search;
 pub mod settings;
 mod table;
+mod value;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +33,10 @@ pub use address::{Address, AddressError, TableName};
 pub(super) use connect::Session;
 use fault::Fault;
 use load::Loader;
-pub use row::Epoch;
 use row::{Layout, Mode};
 pub use settings::{Defaults, POSTGRESQL, Settings, SslMode, Surroundings};
 use table::{Kind, Table};
+pub use value::Epoch;
 
 use super::metrics::Metrics;
 use super::patience::{LeftOut, Patience};
