@@ -1,10 +1,10 @@
 //! PostgreSQL: the records of a batch into a table with `COPY ... FROM STDIN`.
 //!
 //! The promise: *exactly once*. A batch is one transaction, and in the same transaction the watermark
-//! ([`super::watermark`]) is set to it. Whoever delivers it again, after a kill at any moment, after an answer to
+//! (`dest::watermark`) is set to it. Whoever delivers it again, after a kill at any moment, after an answer to
 //! `COMMIT` that was lost, or beside another run, meets the watermark under its lock and does nothing.
 //!
-//! A row that the table will not take, for its data or for a constraint, is found with savepoints ([`search`]), is given
+//! A row that the table will not take, for its data or for a constraint, is found with savepoints (`search`), is given
 //! back as [`Refused`] with the server's words and its SQLSTATE, and all others are loaded. It is written beside the
 //! watermark, so that a later run that only finds the batch applied gives back the same rows.
 //!
