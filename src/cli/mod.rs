@@ -10,9 +10,12 @@ pub mod args;
 pub mod consumers;
 pub mod docs;
 pub mod get;
+#[cfg(feature = "hose")]
+pub mod hose;
 pub mod input;
 pub mod meter;
 pub mod output;
+mod patience;
 pub mod put;
 pub mod report;
 pub mod shard;

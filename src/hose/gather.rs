@@ -17,6 +17,7 @@ use super::failure::{BadRow, Failure};
 use super::format::body::{Body, Scratch};
 use super::format::{Format, ObjectWriter, Piece, Prepared};
 use super::track::ObjectId;
+use crate::record::ShardId;
 
 /// A chunk is handed on at this size: large enough that the work on it outweighs handing it on, small enough that two
 /// cores share an object of a few megabytes, and what an Arrow decoder does best with.
@@ -48,6 +49,19 @@ pub struct FailedRecord {
     pub key: Option<Box<str>>,
     /// Why.
     pub failure: Failure,
+    /// What the service has beside that in its failed records for a destination.
+    pub details: Vec<(&'static str, String)>,
+}
+
+/// By shard number: the first and the last index, and how many records.
+pub type Extents = BTreeMap<u32, (u64, u64, u64)>;
+
+/// Counts a record among those of its shard: first and last index, and how many.
+pub fn extend(shards: &mut Extents, origin: &Origin) {
+    let extent = shards.entry(origin.shard.0).or_insert((origin.index, origin.index, 0));
+    extent.0 = extent.0.min(origin.index);
+    extent.1 = extent.1.max(origin.index);
+    extent.2 += 1;
 }
 
 /// What stands for a partition, given by whoever names objects.
@@ -57,25 +71,71 @@ pub type PartitionKey = Arc<str>;
 struct Open {
     partition: PartitionKey,
     chunk: Chunk,
-    writer: Option<Box<dyn ObjectWriter>>,
-    kept: Vec<Chunk>,
-    /// Bytes of data that the writer has taken, and those that are on their way to it.
+    /// What is written of it. Where the columns change in its middle it becomes several objects, which are delivered
+    /// together.
+    parts: Vec<Part>,
+    /// Bytes of data that its last part has taken, and those that are on their way to it.
     appended: u64,
     in_flight: u64,
-    records: u64,
-    bytes: u64,
     opened: Instant,
     oldest_us: i64,
-    shards: BTreeMap<u32, (u64, u64, u64)>,
-    first: Origin,
     failed: Vec<FailedRecord>,
     memory: u64,
 }
 
+impl Open {
+    fn memory(&self) -> u64 {
+        let writers = self.parts.iter().filter_map(|part| part.writer.as_ref());
+        writers.map(|writer| writer.memory()).sum()
+    }
+}
+
+/// What is written into one object.
+struct Part {
+    writer: Option<Box<dyn ObjectWriter>>,
+    kept: Vec<Chunk>,
+    records: u64,
+    oldest_us: i64,
+    first: Origin,
+    shards: Extents,
+}
+
+impl Part {
+    fn new(chunk: &Chunk) -> Option<Self> {
+        let first = chunk.runs.first()?.first;
+        Some(Self {
+            writer: None,
+            kept: Vec::new(),
+            records: 0,
+            oldest_us: first.arrival_us,
+            first,
+            shards: Extents::new(),
+        })
+    }
+
+    /// Counts the records of a chunk, without those that its format would not take.
+    fn count(&mut self, chunk: &Chunk, bad: &[Origin]) {
+        for run in &chunk.runs {
+            let (first, rows) = (run.first, u64::from(run.rows));
+            let last = if first.sub.is_some() { first.index } else { first.index + rows - 1 };
+            let extent = self.shards.entry(first.shard.0).or_insert((first.index, last, 0));
+            extent.0 = extent.0.min(first.index);
+            extent.1 = extent.1.max(last);
+            extent.2 += rows;
+            self.records += rows;
+            self.oldest_us = self.oldest_us.min(first.arrival_us);
+        }
+        for origin in bad {
+            if let Some(extent) = self.shards.get_mut(&origin.shard.0) {
+                extent.2 -= 1;
+            }
+            self.records -= 1;
+        }
+    }
+}
+
 /// A finished object.
 pub struct Finished {
-    /// Which it was.
-    pub id: ObjectId,
     /// Its partition.
     pub partition: PartitionKey,
     /// Its bytes; none where records are delivered as they are.
@@ -84,16 +144,12 @@ pub struct Finished {
     pub chunks: Vec<Chunk>,
     /// How many records are in it.
     pub records: u64,
-    /// Bytes of their data.
-    pub bytes: u64,
     /// When the oldest arrived.
     pub oldest_us: i64,
     /// The first record.
     pub first: Origin,
     /// By shard: first and last index, and how many records.
-    pub shards: BTreeMap<u32, (u64, u64, u64)>,
-    /// Records that its format would not take.
-    pub failed: Vec<FailedRecord>,
+    pub shards: Extents,
 }
 
 struct InFlight {
@@ -113,6 +169,8 @@ pub struct Gather {
     in_flight: VecDeque<InFlight>,
     open: BTreeMap<ObjectId, Open>,
     by_partition: HashMap<PartitionKey, ObjectId>,
+    /// The partition of the last record, and its object.
+    last: Option<(PartitionKey, ObjectId)>,
     /// Objects that end with the next batch: no record goes into them any more.
     closed: BTreeSet<ObjectId>,
     next: u64,
@@ -137,6 +195,7 @@ impl Gather {
             in_flight: VecDeque::new(),
             open: BTreeMap::new(),
             by_partition: HashMap::new(),
+            last: None,
             closed: BTreeSet::new(),
             next: 1,
             memory: 0,
@@ -146,7 +205,13 @@ impl Gather {
 
     /// The object that is open for a partition; one is opened where there is none.
     pub fn object(&mut self, partition: &PartitionKey, origin: &Origin) -> ObjectId {
+        if let Some((same, id)) = &self.last
+            && Arc::ptr_eq(same, partition)
+        {
+            return *id;
+        }
         if let Some(&id) = self.by_partition.get(partition) {
+            self.last = Some((Arc::clone(partition), id));
             return id;
         }
         let id = ObjectId(self.next);
@@ -154,16 +219,11 @@ impl Gather {
         let open = Open {
             partition: Arc::clone(partition),
             chunk: self.spare.pop().unwrap_or_default(),
-            writer: None,
-            kept: Vec::new(),
+            parts: Vec::new(),
             appended: 0,
             in_flight: 0,
-            records: 0,
-            bytes: 0,
             opened: Instant::now(),
             oldest_us: origin.arrival_us,
-            shards: BTreeMap::new(),
-            first: *origin,
             failed: Vec::new(),
             memory: 0,
         };
@@ -176,13 +236,7 @@ impl Gather {
     pub fn put(&mut self, id: ObjectId, origin: &Origin, payload: &[u8]) -> anyhow::Result<()> {
         let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
         open.chunk.push(*origin, payload);
-        open.records += 1;
-        open.bytes += payload.len() as u64;
         open.oldest_us = open.oldest_us.min(origin.arrival_us);
-        let extent = open.shards.entry(origin.shard.0).or_insert((origin.index, origin.index, 0));
-        extent.0 = extent.0.min(origin.index);
-        extent.1 = extent.1.max(origin.index);
-        extent.2 += 1;
         let chunk_bytes = open.chunk.bytes.len();
         if chunk_bytes >= CHUNK_BYTES || open.chunk.len() >= CHUNK_ROWS || chunk_bytes >= self.chunk_bytes() {
             self.hand_on(id)?;
@@ -209,7 +263,13 @@ impl Gather {
             open.appended += bytes;
             open.memory += bytes;
             self.memory += bytes;
-            open.kept.push(chunk);
+            if open.parts.is_empty() {
+                open.parts.extend(Part::new(&chunk));
+            }
+            if let Some(part) = open.parts.last_mut() {
+                part.count(&chunk, &[]);
+                part.kept.push(chunk);
+            }
             return Ok(());
         };
         open.in_flight += bytes;
@@ -234,23 +294,40 @@ impl Gather {
         let Some(open) = self.open.get_mut(&flight.id) else { return Ok(()) };
         open.in_flight -= flight.bytes;
         open.appended += flight.bytes;
+        let mut bad = Vec::new();
         for BadRow { row, failure } in prepared.bad {
             let Some(origin) = chunk.origin(row) else { continue };
             let data = chunk.payload(row).to_vec();
-            open.records -= 1;
-            open.failed.push(FailedRecord { origin, data, key: None, failure });
+            bad.push(origin);
+            open.failed.push(FailedRecord { origin, data, key: None, failure, details: Vec::new() });
         }
         if prepared.rows > 0 {
-            let writer = match &mut open.writer {
-                Some(writer) => writer,
-                none => {
-                    let format = self.format.as_ref().expect("only a format prepares");
-                    none.insert(format.open(&self.scratch)?)
+            let format = self.format.as_ref().expect("only a format prepares");
+            let mut piece: Piece = prepared.piece;
+            loop {
+                if open.parts.is_empty() {
+                    open.parts.extend(Part::new(&chunk));
                 }
-            };
-            let piece: Piece = prepared.piece;
-            self.pool.install(|| writer.append(piece))?;
-            let memory = writer.memory();
+                let Some(part) = open.parts.last_mut() else { break };
+                let writer = match &mut part.writer {
+                    Some(writer) => writer,
+                    none => none.insert(format.open(&self.scratch)?),
+                };
+                match self.pool.install(|| writer.append(piece))? {
+                    None => {
+                        part.count(&chunk, &bad);
+                        break;
+                    }
+                    // Its columns are others by now.
+                    Some(back) => {
+                        anyhow::ensure!(part.records > 0, "a new object would not take its first records");
+                        piece = back;
+                        open.appended = flight.bytes;
+                        open.parts.extend(Part::new(&chunk));
+                    }
+                }
+            }
+            let memory = open.memory();
             self.memory = self.memory + memory - open.memory;
             open.memory = memory;
         }
@@ -267,14 +344,14 @@ impl Gather {
     /// About how large an object will be with all that is on its way to it.
     fn size(open: &Open) -> u64 {
         let coming = open.in_flight + open.chunk.bytes.len() as u64;
-        match &open.writer {
+        let Some(part) = open.parts.last() else { return 0 };
+        match &part.writer {
             Some(writer) if open.appended > 0 => {
                 let size = writer.size();
                 size + (coming as f64 * size as f64 / open.appended as f64) as u64
             }
             // Nothing is known yet of how it shrinks.
             Some(_) => 0,
-            None if open.kept.is_empty() => 0,
             None => open.appended + coming,
         }
     }
@@ -293,6 +370,7 @@ impl Gather {
             && self.by_partition.get(&open.partition) == Some(&id)
         {
             self.by_partition.remove(&open.partition);
+            self.last = None;
         }
     }
 
@@ -305,9 +383,9 @@ impl Gather {
         };
         let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
         let before = open.memory;
-        if let Some(writer) = &mut open.writer {
+        if let Some(writer) = open.parts.last_mut().and_then(|part| part.writer.as_mut()) {
             self.pool.install(|| writer.shrink())?;
-            open.memory = writer.memory();
+            open.memory = open.memory();
             self.memory = self.memory + open.memory - before;
         }
         if open.memory >= before {
@@ -376,12 +454,30 @@ impl Gather {
         self.open.values().map(|open| open.oldest_us).min()
     }
 
-    /// Finishes these objects. `notes` says what each is to carry.
+    /// An object with nothing in it.
+    pub fn empty(&self, name: &str) -> anyhow::Result<Finished> {
+        let body = match &self.format {
+            Some(format) => format.open(&self.scratch)?.finish(&[])?,
+            None => Body::from(Vec::new()),
+        };
+        let first = Origin { shard: ShardId(0), shard_created_s: 0, index: 0, sub: None, arrival_us: 0 };
+        Ok(Finished {
+            partition: Arc::from(name),
+            body,
+            chunks: Vec::new(),
+            records: 0,
+            oldest_us: 0,
+            first,
+            shards: Extents::new(),
+        })
+    }
+
+    /// Finishes these objects, and answers also which of their records their format would not take. `notes` says what each is to carry.
     pub fn finish(
         &mut self,
         ids: &BTreeSet<ObjectId>,
-        notes: &dyn Fn(&PartitionKey, &BTreeMap<u32, (u64, u64, u64)>) -> Vec<(String, String)>,
-    ) -> anyhow::Result<Vec<Finished>> {
+        notes: &dyn Fn(&PartitionKey, &Extents) -> Vec<(String, String)>,
+    ) -> anyhow::Result<(Vec<Finished>, Vec<FailedRecord>)> {
         for &id in ids {
             self.end(id);
             self.hand_on(id)?;
@@ -389,31 +485,31 @@ impl Gather {
         while self.in_flight.iter().any(|flight| ids.contains(&flight.id)) {
             self.take_oldest()?;
         }
-        let mut finished = Vec::new();
+        let (mut objects, mut failed) = (Vec::new(), Vec::new());
         for id in ids {
             let Some(open) = self.open.remove(id) else { continue };
             self.closed.remove(id);
             self.memory -= open.memory;
-            let body = match open.writer {
-                Some(writer) => {
-                    let notes = notes(&open.partition, &open.shards);
-                    self.pool.install(|| writer.finish(&notes))?
-                }
-                None => Body::from(Vec::new()),
-            };
-            finished.push(Finished {
-                id: *id,
-                partition: open.partition,
-                body,
-                chunks: open.kept,
-                records: open.records,
-                bytes: open.bytes,
-                oldest_us: open.oldest_us,
-                first: open.first,
-                shards: open.shards,
-                failed: open.failed,
-            });
+            for part in open.parts {
+                let body = match part.writer {
+                    Some(writer) => {
+                        let notes = notes(&open.partition, &part.shards);
+                        self.pool.install(|| writer.finish(&notes))?
+                    }
+                    None => Body::from(Vec::new()),
+                };
+                objects.push(Finished {
+                    partition: Arc::clone(&open.partition),
+                    body,
+                    chunks: part.kept,
+                    records: part.records,
+                    oldest_us: part.oldest_us,
+                    first: part.first,
+                    shards: part.shards,
+                });
+            }
+            failed.extend(open.failed);
         }
-        Ok(finished)
+        Ok((objects, failed))
     }
 }

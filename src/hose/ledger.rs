@@ -118,6 +118,8 @@ pub struct Entry {
     /// How records are taken apart: what is left in part can only be gone on with in the same way.
     #[serde(default)]
     pub units: String,
+    /// Where the delivery began in each shard: the index of the first record that is its business.
+    pub began: BTreeMap<u32, u64>,
     /// Where each shard stands once the batch is delivered.
     pub positions: Positions,
     /// The objects of the batch.

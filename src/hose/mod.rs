@@ -19,12 +19,17 @@
 
 pub mod cancel;
 pub mod chunk;
+pub mod courier;
+pub mod delivery;
 pub mod dest;
+pub mod errors;
 pub mod failure;
 pub mod format;
 pub mod gather;
 pub mod ledger;
+pub mod metrics;
 pub mod name;
+pub mod naming;
 pub mod source;
 pub mod stage;
 pub mod store;

@@ -27,6 +27,9 @@ mod hose_redshift;
 /// Services: HTTP endpoints, OpenSearch, Splunk.
 #[cfg(feature = "hose")]
 mod hose_services;
+/// Places that hold objects, against real servers.
+#[cfg(feature = "hose")]
+mod hose_store;
 /// Which part of the source may use which.
 mod layers;
 /// Real files of the machine.
@@ -39,6 +42,9 @@ mod postgres_proxy;
 mod postgres_server;
 /// kput --producer stores every record once.
 mod producer;
+/// A network that misbehaves.
+#[cfg(feature = "hose")]
+mod proxy;
 /// kput stores what it reads: formats, keys, refusals, acknowledgements.
 mod put;
 /// The commands of README.md do what it says.
@@ -47,6 +53,9 @@ mod readme;
 #[cfg(feature = "hose")]
 mod receivers;
 mod refused;
+/// Servers from the package registries.
+#[cfg(feature = "hose")]
+mod servers;
 /// kshard makes, shows and changes streams.
 mod shard;
 /// kput -f follows files.

@@ -21,6 +21,7 @@ pub use args::GetArgs;
 pub use page::PAGE;
 
 use super::meter::{Meter, Progress};
+use super::patience::Waiting;
 use super::report::HintExt;
 use super::stream_name::quote;
 use super::value::Position;
@@ -73,7 +74,7 @@ fn commit_bookmark(
     let consumers = || format!("kshard consumers {}", quote(&stream.path().to_string_lossy()));
     Consumer::open(stream, name)
         .with_hint(consumers)?
-        .patient(Arc::new(member::Waiting(shutdown)))
+        .patient(Arc::new(Waiting { program: "kget", shutdown }))
         .commit(&bookmark)
         .with_context(|| format!("bookmark {}", file.display()))?;
     Ok(Outcome::Done)

@@ -7,6 +7,7 @@ pub mod client;
 mod flow;
 pub mod http;
 pub mod metrics;
+pub mod objects;
 pub mod opensearch;
 mod patience;
 pub mod postgres;

@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::sys::{File, System};
 
@@ -39,6 +39,14 @@ impl Scratch {
     pub fn begin(&self) -> BodyWriter {
         BodyWriter { scratch: self.clone(), buffer: Vec::new(), spilled: None }
     }
+
+    /// An empty file.
+    pub fn file(&self) -> io::Result<ScratchFile> {
+        let Self { system, dir, stem, next } = self;
+        let path = dir.join(format!(".{stem}.{}.tmp", next.fetch_add(1, Ordering::Relaxed)));
+        let file = system.disk.create(&path)?;
+        Ok(ScratchFile { system: system.clone(), file, path, is_named: AtomicBool::new(true) })
+    }
 }
 
 /// A file of the scratch directory, removed when nobody needs it.
@@ -49,7 +57,7 @@ pub struct ScratchFile {
     /// Its name.
     pub path: PathBuf,
     /// Whether it still has that name.
-    is_named: std::sync::atomic::AtomicBool,
+    is_named: AtomicBool,
 }
 
 impl ScratchFile {
@@ -141,21 +149,40 @@ impl BodyWriter {
         self.buffer.capacity() as u64
     }
 
-    /// Puts what is in memory into the file.
-    pub fn spill(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
+    /// Puts what is in memory into the file, and gives the memory back.
+    pub fn shrink(&mut self) -> io::Result<()> {
+        self.spill(&[])?;
+        self.buffer = Vec::new();
+        Ok(())
+    }
+
+    /// Replaces bytes that have been written: a header that tells what came behind it.
+    pub fn patch(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let in_file = self.spilled.as_ref().map_or(0, |(_, len)| *len);
+        let cut = (in_file.saturating_sub(offset) as usize).min(bytes.len());
+        let (first, rest) = bytes.split_at(cut);
+        if let Some((file, _)) = &self.spilled
+            && !first.is_empty()
+        {
+            file.file.write_at(&[IoSlice::new(first)], offset)?;
+        }
+        let start = (offset + cut as u64 - in_file.min(offset + cut as u64)) as usize;
+        let there = start.checked_add(rest.len()).and_then(|end| self.buffer.get_mut(start..end));
+        there.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?.copy_from_slice(rest);
+        Ok(())
+    }
+
+    /// Puts what is in memory, and `more`, into the file.
+    fn spill(&mut self, more: &[u8]) -> io::Result<()> {
+        if self.buffer.is_empty() && more.is_empty() {
             return Ok(());
         }
         if self.spilled.is_none() {
-            let Scratch { system, dir, stem, next } = &self.scratch;
-            let path = dir.join(format!(".{stem}.{}.tmp", next.fetch_add(1, Ordering::Relaxed)));
-            let file = system.disk.create(&path)?;
-            let is_named = std::sync::atomic::AtomicBool::new(true);
-            self.spilled = Some((ScratchFile { system: system.clone(), file, path, is_named }, 0));
+            self.spilled = Some((self.scratch.file()?, 0));
         }
         if let Some((file, len)) = &mut self.spilled {
-            file.file.write_at(&[IoSlice::new(&self.buffer)], *len)?;
-            *len += self.buffer.len() as u64;
+            file.file.write_at(&[IoSlice::new(&self.buffer), IoSlice::new(more)], *len)?;
+            *len += (self.buffer.len() + more.len()) as u64;
             self.buffer.clear();
         }
         Ok(())
@@ -164,7 +191,7 @@ impl BodyWriter {
     /// The whole.
     pub fn finish(mut self) -> io::Result<Body> {
         if self.spilled.is_some() {
-            self.spill()?;
+            self.spill(&[])?;
         }
         Ok(match self.spilled {
             Some((file, len)) => Body::File(Arc::new(file), len),
@@ -175,15 +202,65 @@ impl BodyWriter {
 
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
         let full = if self.spilled.is_some() { WRITE_BYTES } else { MEMORY_BYTES };
-        if self.buffer.len() >= full {
-            self.spill()?;
+        if self.buffer.len() + bytes.len() >= full {
+            // Not copied first: a piece may be much larger than the buffer.
+            self.spill(bytes)?;
+        } else {
+            self.buffer.extend_from_slice(bytes);
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(body: &Body) -> Vec<u8> {
+        body.read(0, usize::MAX >> 1).unwrap()
+    }
+
+    #[test]
+    fn a_body_is_the_same_in_memory_and_in_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(&System::real(), dir.path());
+        for parts in [vec![3, 4], vec![MEMORY_BYTES - 1, 1, 5], vec![MEMORY_BYTES * 3, 7, WRITE_BYTES]] {
+            let mut writer = scratch.begin();
+            let mut expected = Vec::new();
+            for (i, len) in parts.iter().enumerate() {
+                let part = vec![b'a' + i as u8; *len];
+                writer.write_all(&part).unwrap();
+                expected.extend_from_slice(&part);
+                assert_eq!(writer.len(), expected.len() as u64);
+            }
+            let body = writer.finish().unwrap();
+            assert_eq!(bytes(&body), expected);
+            assert_eq!(body.read(2, 3).unwrap(), expected[2..5]);
+            assert_eq!(body.is_empty(), expected.is_empty());
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "scratch files go with their bodies");
+    }
+
+    #[test]
+    fn a_patch_lands_in_the_file_in_memory_and_across_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(&System::real(), dir.path());
+        let mut writer = scratch.begin();
+        writer.write_all(b"0123456789").unwrap();
+        writer.patch(2, b"ab").unwrap();
+        writer.shrink().unwrap();
+        assert_eq!(writer.memory(), 0);
+        writer.write_all(b"0123456789").unwrap();
+        writer.patch(4, b"cd").unwrap();
+        writer.patch(8, b"efgh").unwrap();
+        writer.patch(18, b"ij").unwrap();
+        writer.patch(0, b"").unwrap();
+        assert!(writer.patch(19, b"xy").is_err());
+        assert_eq!(bytes(&writer.finish().unwrap()), b"01abcd67efgh234567ij");
     }
 }

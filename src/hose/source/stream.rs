@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Incoming, Sink, Source, Step};
@@ -18,6 +19,8 @@ use crate::sys::Locks;
 
 /// So often the leases are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// So often it is looked at whether a stream is still being filled.
+const GLANCE: Duration = Duration::from_millis(50);
 /// The file whose lock says that a delivery is at work, beside the consumer's state.
 const LOCK_NAME: &str = "khose.lock";
 /// A writer stamps a record before it is visible; after this it is there or will be stamped later.
@@ -41,6 +44,9 @@ pub struct StreamSource {
     known: BTreeMap<ShardId, Known>,
     looked: Instant,
     aggregates: bool,
+    /// Whether what fills the stream has ended, where that ends the delivery too.
+    filled: Option<Arc<AtomicBool>>,
+    looked_last: bool,
     /// Held as long as the delivery is at work.
     _lock: Arc<dyn Locks>,
 }
@@ -87,8 +93,16 @@ impl StreamSource {
             known: BTreeMap::new(),
             looked: Instant::now(),
             aggregates: true,
+            filled: None,
+            looked_last: false,
             _lock: lock,
         })
+    }
+
+    /// Ends where the stream does once this is set: whatever fills the stream has ended.
+    #[must_use]
+    pub fn until_filled(self, filled: Arc<AtomicBool>) -> Self {
+        Self { filled: Some(filled), ..self }
     }
 
     /// The stream.
@@ -139,6 +153,15 @@ impl Source for StreamSource {
                 }
                 Step::Read
             }
+            Polled::Tail if self.filled.as_ref().is_some_and(|filled| filled.load(Ordering::SeqCst)) => {
+                if self.looked_last {
+                    return Ok(Step::End);
+                }
+                // What came between the last look and the end.
+                self.looked_last = true;
+                self.reader.refresh()?;
+                Step::Read
+            }
             Polled::Tail => {
                 let now_us = self.reader.stream().system().clock.now_us();
                 match self.until {
@@ -155,6 +178,8 @@ impl Source for StreamSource {
     }
 
     fn wait(&mut self, most: Option<Duration>) -> anyhow::Result<()> {
+        // Nothing wakes it when what fills the stream ends.
+        let most = if self.filled.is_some() { Some(most.unwrap_or(GLANCE).min(GLANCE)) } else { most };
         match &mut self.waiter {
             Some(waiter) => drop(waiter.wait(&mut self.reader, self.wake, most)?),
             None => std::thread::sleep(most.unwrap_or(LOOK).min(LOOK)),

@@ -14,7 +14,7 @@ mod positions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-pub use positions::{Left, Positions, ShardPosition};
+pub use positions::{Among, Left, Positions, ShardPosition};
 
 use super::chunk::Origin;
 use crate::record::ShardId;
@@ -107,7 +107,7 @@ impl Tracker {
         if index >= lane.resume {
             return true;
         }
-        positions::is_left(&lane.old, index, sub)
+        positions::is_left(&lane.old, index, sub) != Among::No
     }
 
     /// Notes that `rows` rows from `origin` on are in an object.

@@ -30,7 +30,7 @@ impl ShardPosition {
     }
 
     /// Whether this record, or this part of it, is among what is left.
-    pub fn is_left(&self, index: u64, sub: Option<u64>) -> bool {
+    pub fn is_left(&self, index: u64, sub: Option<u64>) -> Among {
         is_left(&self.left, index, sub)
     }
 
@@ -54,19 +54,32 @@ pub struct Left {
 
 impl Left {
     /// Whether a part of it, or the whole where it has none, is among what is left.
-    fn has_part(&self, sub: Option<u64>) -> bool {
+    fn has_part(&self, sub: Option<u64>) -> Among {
         match (&self.parts, sub) {
-            (None, _) | (Some(_), None) => true,
+            (None, _) => Among::Yes,
+            (Some(_), None) => Among::InPart,
             (Some(parts), Some(sub)) => {
-                parts.iter().any(|&(first, count)| first <= sub && sub - first < count)
+                let has = parts.iter().any(|&(first, count)| first <= sub && sub - first < count);
+                if has { Among::Yes } else { Among::No }
             }
         }
     }
 }
 
-pub(super) fn is_left(list: &[Left], index: u64, sub: Option<u64>) -> bool {
+/// Whether a record is among others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Among {
+    /// It is not.
+    No,
+    /// Some of its parts are, and others are not.
+    InPart,
+    /// It is.
+    Yes,
+}
+
+pub(super) fn is_left(list: &[Left], index: u64, sub: Option<u64>) -> Among {
     let at = list.partition_point(|left| left.first + left.count <= index);
-    list.get(at).is_some_and(|left| left.first <= index && left.has_part(sub))
+    list.get(at).filter(|left| left.first <= index).map_or(Among::No, |left| left.has_part(sub))
 }
 
 /// `[first, count]`, or with parts `[first, count, [[first, count], ...]]`.
