@@ -1,6 +1,6 @@
 //! Redshift: objects into a store, a manifest of them, and one `COPY ... MANIFEST` over the PostgreSQL protocol.
 //!
-//! The promise: *exactly once*, as for PostgreSQL. The `COPY` and the watermark ([`super::watermark`]) are one
+//! The promise: *exactly once*, as for PostgreSQL. The `COPY` and the watermark (`dest::watermark`) are one
 //! transaction, under a lock of the watermark's table, for Redshift has no locks of rows. Objects and manifest have names
 //! that follow from the batch and are overwritten when it is done again; as with the service they stay when they are
 //! loaded.

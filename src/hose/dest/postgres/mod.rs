@@ -1,10 +1,10 @@
 //! PostgreSQL: the records of a batch into a table with `COPY ... FROM STDIN`.
 //!
 //! The promise: *exactly once*. A batch is one transaction, and in the same transaction the watermark
-//! ([`super::watermark`]) is set to it. Whoever delivers it again, after a kill at any moment, after an answer to
+//! (`dest::watermark`) is set to it. Whoever delivers it again, after a kill at any moment, after an answer to
 //! `COMMIT` that was lost, or beside another run, meets the watermark under its lock and does nothing.
 //!
-//! A row that the table will not take, for its data or for a constraint, is found with savepoints ([`search`]), is given
+//! A row that the table will not take, for its data or for a constraint, is found with savepoints (`search`), is given
 //! back as [`Refused`] with the server's words and its SQLSTATE, and all others are loaded. It is written beside the
 //! watermark, so that a later run that only finds the batch applied gives back the same rows.
 //!
@@ -20,6 +20,7 @@ mod row;
 mod search;
 pub mod settings;
 mod table;
+mod value;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +33,10 @@ pub use address::{Address, AddressError, TableName};
 pub(super) use connect::Session;
 use fault::Fault;
 use load::Loader;
-pub use row::Epoch;
 use row::{Layout, Mode};
 pub use settings::{Defaults, POSTGRESQL, Settings, SslMode, Surroundings};
 use table::{Kind, Table};
+pub use value::Epoch;
 
 use super::metrics::Metrics;
 use super::patience::{LeftOut, Patience};
