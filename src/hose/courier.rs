@@ -360,8 +360,11 @@ async fn clear(
             ledger.store().delete(&note.name).await.map_err(LedgerError::Store)?;
         }
     }
+    if let Some((store, names)) = reach.backup.as_ref().filter(|_| before.id != shipment.entry.id) {
+        store.delete(&names.batch(before.id, before.oldest_us)?).await.map_err(CourierError::Backup)?;
+    }
     for kind in ErrorType::ALL {
-        let name = reach.errors.names.name(kind, before.id, shipment.oldest_us)?;
+        let name = reach.errors.names.name(kind, before.id, before.oldest_us)?;
         if !errors.iter().any(|note| note.name == name) {
             reach.errors.store.delete(&name).await.map_err(CourierError::Errors)?;
         }

@@ -119,6 +119,9 @@ pub struct Delivery<'r> {
     ended: bool,
     /// A batch that a killed run had planned, while it is done again.
     replaying: Option<Entry>,
+    /// A batch that a killed run had planned of a pipe, which cannot be read twice: the first batch takes its place,
+    /// whatever is in it.
+    superseded: Option<Entry>,
     /// Where each shard stood in the last commit, for shards not taken up yet.
     stood: Positions,
     /// Where the delivery began in each shard.
@@ -236,8 +239,9 @@ impl<'r> Delivery<'r> {
                 standing.pending.as_ref().or(last).map_or("", |entry| entry.units.as_str())
             );
         }
+        let tells_shards = source.tells_shards();
         let mut tracker = Tracker::default();
-        if let Some(last) = last.filter(|_| !source.tells_shards()) {
+        if let Some(last) = last.filter(|_| !tells_shards) {
             for (&shard, position) in &last.positions {
                 tracker.begin(ShardId(shard), position);
             }
@@ -255,7 +259,11 @@ impl<'r> Delivery<'r> {
             lot_bytes: 0,
             failed: Vec::new(),
             failed_object: ObjectId(FAILED_FIRST),
-            limit: standing.pending.as_ref().map(|pending| pending.positions.clone()),
+            limit: standing
+                .pending
+                .as_ref()
+                .filter(|_| tells_shards)
+                .map(|pending| pending.positions.clone()),
             dropped: 0,
             read: Read::default(),
             oldest_failed_us: None,
@@ -272,7 +280,8 @@ impl<'r> Delivery<'r> {
             totals: last.map(|last| last.totals).unwrap_or_default(),
             stood: last.map(|last| last.positions.clone()).unwrap_or_default(),
             began: last.map(|last| last.began.clone()).unwrap_or_default(),
-            replaying: standing.pending.clone(),
+            replaying: standing.pending.clone().filter(|_| tells_shards),
+            superseded: standing.pending.clone().filter(|_| !tells_shards),
             standing,
             settings,
             metrics: Metrics::default(),
@@ -649,7 +658,7 @@ impl<'r> Delivery<'r> {
         let keep = self.changed_schema();
         let backup = self.state.backup.as_mut().map(Backup::take).transpose()?.flatten();
         let batch = Batch { number, id, parcels };
-        let before = self.replaying.clone();
+        let before = self.replaying.clone().or_else(|| self.superseded.take());
         self.courier.send(Shipment { ids, entry, batch, failed, oldest_us, before, keep, backup });
         Ok(())
     }
