@@ -301,9 +301,11 @@ impl<'r> Delivery<'r> {
                 .say(&format!("batch {number} was not finished by the run before; it is done again"));
         }
         let outcome = self.go();
-        let Self { source, metrics, reporter, .. } = self;
+        let Self { source, metrics, reporter, mut state, .. } = self;
         let left = source.leave();
         outcome.and(left)?;
+        // A command that ends badly says so now; all that it has answered stays true.
+        state.chain.finish()?;
         match reporter.stop() {
             Some(stopped) => Err(stopped),
             None => Ok(metrics),
@@ -832,6 +834,7 @@ impl State {
         self.lot_bytes = 0;
         let fates = self.chain.run(std::mem::take(&mut self.lot))?;
         let mut partitions = self.partitions(&fates)?.into_iter();
+        let (indivisible, mut together) = (self.chain.is_indivisible(), None);
         let mut before: Option<(Origin, ObjectId)> = None;
         for fate in fates {
             let partition = if matches!(fate, Fate::Kept(_)) { partitions.next() } else { None };
@@ -857,6 +860,13 @@ impl State {
                     (origin, ObjectId::NONE)
                 }
             };
+            if indivisible {
+                // Which record became which is not known for certain: what was given to the stages together is
+                // delivered together.
+                if object != ObjectId::NONE {
+                    self.tracker.link(*together.get_or_insert(object), object);
+                }
+            }
             match before {
                 // One record has become several: they are delivered together.
                 Some((same, other)) if same == origin => self.tracker.link(other, object),
