@@ -11,7 +11,7 @@
 //! | other strings | `string` |
 //! | arrays, objects | `array<...>`, `struct<...>` |
 //!
-//! Null, `{}` and `[]` say nothing of a type and make no column. Columns are in the order in which they first had a
+//! Null, `{}` and `[]` say nothing of a type: they make no column, and are null in one of another type. Columns are in the order in which they first had a
 //! value. The first row decides: a later one with a value of another kind (a string among numbers) conflicts, is a bad
 //! row, and leaves nothing in the schema.
 //!
@@ -39,8 +39,8 @@ pub struct Evolved {
     pub schema: Schema,
     /// Whether it is another one than before.
     pub changed: bool,
-    /// Rows that contradict what is known of a column, or are no rows at all. They are bad rows for a decoder of the
-    /// schema too.
+    /// Rows that contradict what was known of a column when their turn came, or are no rows at all. The decoder has the
+    /// last word: of a column that a later row made one of timestamps, a number is a value too.
     pub bad: Vec<BadRow>,
 }
 

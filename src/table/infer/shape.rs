@@ -98,20 +98,13 @@ impl Shape {
         grow: impl Fn(&mut Fields, &mut Growth<'_, '_>) -> Result<()>,
     ) -> Result<bool> {
         let mut growth = Growth { context, path: Vec::new(), changes: Vec::new(), count: self.count };
-        let mut grown = grow(&mut self.root, &mut growth);
-        let mut changes = std::mem::take(&mut growth.changes);
-        if grown.is_ok() && !changes.is_empty() {
-            // What came before the change in the same row (`[]` for what is now a number) has to fit it too.
-            grown = grow(&mut self.root, &mut growth);
-            changes.append(&mut growth.changes);
-        }
-        match grown {
+        match grow(&mut self.root, &mut growth) {
             Ok(()) => {
                 self.count = growth.count;
-                Ok(!changes.is_empty())
+                Ok(!growth.changes.is_empty())
             }
             Err(fault) => {
-                changes.into_iter().rev().for_each(|change| self.undo(change));
+                growth.changes.into_iter().rev().for_each(|change| self.undo(change));
                 Err(fault)
             }
         }
@@ -328,26 +321,24 @@ impl Growth<'_, '_> {
     }
 
     fn value(&mut self, node: &mut Node, value: &Value<'_>) -> Result<()> {
-        if *value == Value::Null {
+        if !value.says_something() {
             return Ok(());
         }
         if matches!(node.kind, Kind::Unknown) {
-            if !value.says_something() {
-                return Ok(());
-            }
             self.begin(node, value)?;
         }
         match (&mut node.kind, value) {
             (Kind::Leaf(kind, tester), value) => {
-                // Before there is data it may still turn out to be another kind of text, and numbers would hide that.
+                // Before there is data it may still turn out to be another kind of text, unless there are numbers too.
                 if *kind == Type::TIMESTAMP && !node.settled {
-                    return match value {
-                        Value::String(text) if time::is_timestamp(text, &self.context.options.timestamps) => {
-                            Ok(())
-                        }
-                        Value::String(_) => self.set_leaf(node, Type::String),
-                        _ => Err(Fault::value(mismatch(kind, &value.describe()))),
+                    let Value::String(text) = value else {
+                        node.settled = true;
+                        return self.value(node, value);
                     };
+                    if time::is_timestamp(text, &self.context.options.timestamps) {
+                        return Ok(());
+                    }
+                    return self.set_leaf(node, Type::String);
                 }
                 let taken = tester.take(value, self.context);
                 tester.truncate(0);

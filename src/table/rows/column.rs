@@ -403,6 +403,11 @@ impl Column {
         if context.options.coerce && matches!(self.data, Data::Text(_)) {
             return self.text(raw, || found(raw));
         }
+        // It would have made no column: so it fits the one that others made.
+        if context.unknown == Unknown::Noted && !Scanner::new(raw).says_something()? {
+            self.push_null();
+            return Ok(());
+        }
         Err(Fault::value(mismatch(&self.kind, &found(raw))))
     }
 
@@ -664,11 +669,11 @@ impl Struct {
                 member.column.truncate(self.len);
                 filled -= 1;
             }
-            if !member.nullable && json.peek() == Some(b'n') {
-                return Err(member.null("null"));
-            }
             if let Err(fault) = member.column.value(json, context) {
                 return Err(fault.within(Step::Field(member.name.clone())));
+            }
+            if !member.nullable && member.column.valid.last() == Some(&false) {
+                return Err(member.null("null"));
             }
             filled += 1;
         }

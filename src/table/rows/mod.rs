@@ -34,7 +34,7 @@ mod keys;
 mod names;
 mod options;
 #[cfg(test)]
-mod tests;
+pub(in crate::table) mod tests;
 
 pub(super) use column::Column as Values;
 pub use csv::CsvRows;
