@@ -6,6 +6,7 @@ the others read the file and sync nothing.
 import os
 import pathlib
 import random
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -45,7 +46,6 @@ def clear():
 
 
 def python(bench, code):
-    path = pathlib.Path("hose.peer.py")
     name = f"peer-{abs(hash(code))}.py"
     path = pathlib.Path(name)
     path.write_text(code)
@@ -63,6 +63,12 @@ def has(bench, module):
 def khose(options):
     # A consumer of its own each time: it delivers all of it each time.
     return f"khose flat hose.out/ {options} --buffer-size 1GiB --consumer bench-$(date +%s%N) --quiet"
+
+
+def peak_mib(bench, command):
+    pathlib.Path("peak.py").write_text(bench.PEAK)
+    # The consumer's name is made by the shell.
+    return bench.peak_mib(f"python3 peak.py sh -c {shlex.quote('exec ' + command)} < /dev/null")
 
 
 def throughput_rows(bench):
@@ -84,9 +90,9 @@ def throughput_rows(bench):
             bench.row(name, figure, must, aim, note, more_is_better=True)
     if has(bench, "duckdb") and bench.wanted("NDJSON to Parquet: memory"):
         clear()
-        ours = bench.peak_mib(parquet)
+        ours = peak_mib(bench, parquet)
         clear()
-        theirs = bench.peak_mib(python(bench, DUCKDB % "FORMAT parquet, COMPRESSION zstd"))
+        theirs = peak_mib(bench, python(bench, DUCKDB % "FORMAT parquet, COMPRESSION zstd"))
         bench.row("NDJSON to Parquet: memory, khose / DuckDB", ours / theirs, 0.25, None, f"({ours:.0f} MiB against {theirs:.0f} MiB)")
     clear()
 
@@ -96,7 +102,7 @@ def partitions_row(bench):
         clear()
         command = khose("-o parquet --prefix 'u=!{partitionKeyFromQuery:part}/' --partition-query '{part: (.id % 500)}'")
         command = command.replace("--quiet", "--quiet --until now")
-        mib = bench.peak_mib(command)
+        mib = peak_mib(bench, command)
         bench.row("khose memory with 500 active partitions, MiB", mib, None, None, "(4 million records, Parquet)")
         clear()
 
