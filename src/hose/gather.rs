@@ -158,6 +158,9 @@ struct InFlight {
     done: Receiver<(Chunk, Prepared)>,
 }
 
+/// Tells what an object of a partition is to carry, by the records in it.
+pub type Notes<'a> = dyn Fn(&PartitionKey, &Extents) -> Vec<(String, String)> + 'a;
+
 /// All open objects.
 pub struct Gather {
     format: Option<Arc<dyn Format>>,
@@ -476,7 +479,7 @@ impl Gather {
     pub fn finish(
         &mut self,
         ids: &BTreeSet<ObjectId>,
-        notes: &dyn Fn(&PartitionKey, &Extents) -> Vec<(String, String)>,
+        notes: &Notes<'_>,
     ) -> anyhow::Result<(Vec<Finished>, Vec<FailedRecord>)> {
         for &id in ids {
             self.end(id);

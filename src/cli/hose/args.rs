@@ -282,9 +282,9 @@ pub(super) struct TableArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Service options")]
 pub(super) struct ServiceArgs {
-    /// Try again for so long before records go to the error output
-    #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "5m")]
-    pub(super) retry_duration: Duration,
+    /// Try again for so long before records go to the error output, or the run fails [default: 5m, Redshift 1h]
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    pub(super) retry_duration: Option<Duration>,
 
     /// Wait so long for an answer
     #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "3m")]

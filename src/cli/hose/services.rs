@@ -124,6 +124,9 @@ impl Run {
                 let output = args.objects.output.as_deref().unwrap_or("ndjson");
                 options.format = CopyFormat::of(output, !args.table.no_header)?;
                 options.compression = args.objects.compression.clone().unwrap_or_else(|| "none".to_owned());
+                if let Some(duration) = args.service.retry_duration {
+                    options.retry.duration = duration;
+                }
                 options.cancel = cancel.clone();
                 let settings = Settings::complete(address, redshift::REDSHIFT, &Surroundings::real())?;
                 let staging =

@@ -45,7 +45,8 @@ pub(super) fn hints(args: &HoseArgs) -> Hints {
 
 /// How long a destination is tried.
 pub(super) fn policy(args: &HoseArgs) -> RetryPolicy {
-    RetryPolicy { duration: args.service.retry_duration, ..RetryPolicy::default() }
+    let policy = RetryPolicy::default();
+    RetryPolicy { duration: args.service.retry_duration.unwrap_or(policy.duration), ..policy }
 }
 
 /// Where bodies are written on the way to a store that is not on this machine.
