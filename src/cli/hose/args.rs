@@ -188,9 +188,9 @@ pub(super) struct ObjectArgs {
     #[arg(long, value_name = "TEXT")]
     pub(super) extension: Option<String>,
 
-    /// End an object at this size, as it is delivered
-    #[arg(long, value_name = "SIZE", value_parser = value::size_above_zero, default_value = "128MiB")]
-    pub(super) buffer_size: u64,
+    /// End an object, or a batch, at this size [default: 128MiB, for services 5MiB]
+    #[arg(long, value_name = "SIZE", value_parser = value::size_above_zero)]
+    pub(super) buffer_size: Option<u64>,
 
     /// End an object at this age
     #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "5m")]

@@ -202,7 +202,7 @@ impl Run {
             stream: (about.name.clone(), about.id),
             name: about.delivery.clone(),
             follow: about.follow,
-            hints: setup::hints(args),
+            hints: setup::hints(args, &self.target),
             format: parts.format,
             schema: parts.schema,
             one_object: None,
@@ -249,7 +249,9 @@ impl Run {
         cancel: &Cancel,
     ) -> anyhow::Result<Parts> {
         match &self.target {
-            Target::Objects(location) => self.object_parts(about, signature, system, runtime, location),
+            Target::Objects(location) => {
+                self.object_parts(about, signature, system, runtime, cancel, location)
+            }
             Target::Service(service, url) => {
                 self.service_parts(about, signature, system, cancel, *service, url)
             }
@@ -265,6 +267,7 @@ impl Run {
         signature: &Signature,
         system: &System,
         runtime: &Runtime,
+        cancel: &Cancel,
         location: &Location,
     ) -> anyhow::Result<Parts> {
         let args = &self.args;
@@ -288,7 +291,7 @@ impl Run {
             content_type: Some(opened.format.content_type().to_owned()),
             ..Attributes::default()
         };
-        let destination = Box::new(Objects::new(store, setup::policy(args), attributes));
+        let destination = Box::new(Objects::new(store, setup::policy(args), attributes, cancel));
         Ok(Parts {
             destination,
             ledger: Some(ledger),

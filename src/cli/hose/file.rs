@@ -83,6 +83,7 @@ impl Run {
             let format = args.input.input.unwrap_or(InputFormat::Lines);
             (Box::new(stdin::Stdin::open(format, &system, self.shutdown)?), true)
         };
+        let cancel = Cancel::new();
         let store = place.open(&self.context)?;
         let scratch = match place.local_path() {
             Some(root) => Scratch::new(&system, root),
@@ -98,8 +99,9 @@ impl Run {
             ..Attributes::default()
         };
         let same = if args.if_changed { IfSame::Keep } else { IfSame::Write };
-        let destination = Objects::new(Arc::clone(&store), setup::policy(args), attributes).when_same(same);
-        let hints = Hints { size: u64::MAX, interval: setup::NEVER, ..setup::hints(args) };
+        let destination =
+            Objects::new(Arc::clone(&store), setup::policy(args), attributes, &cancel).when_same(same);
+        let hints = Hints { size: u64::MAX, interval: setup::NEVER, ..setup::hints(args, &self.target) };
         let settings = Settings {
             system: system.clone(),
             stream: (delivery.clone(), id),
@@ -115,7 +117,6 @@ impl Run {
             fingerprint: String::new(),
             scratch,
         };
-        let cancel = Cancel::new();
         let reach = Reach {
             system: system.clone(),
             destination: Box::new(destination),
