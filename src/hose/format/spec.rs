@@ -10,7 +10,7 @@ use super::compress::Compression;
 use super::csv::{CsvFormat, CsvOptions};
 use super::parquet::{ParquetFormat, ParquetOptions};
 use super::text::{Layout, TextFormat};
-use crate::table::{RowOptions, Schema};
+use crate::table::{CsvRows, RowOptions, Schema};
 
 /// A format of objects by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,23 +206,41 @@ pub enum ColumnSource {
     Inferred(Schema),
 }
 
-/// The format that was asked for, ready to work. `source` and `rows` are for formats with columns.
+/// How payloads become rows, for formats with columns.
+#[derive(Debug, Clone)]
+pub struct RowSpec {
+    /// The columns.
+    pub source: ColumnSource,
+    /// Names, timestamps and the like.
+    pub options: RowOptions,
+    /// Payloads are rows of CSV; else they are JSON objects.
+    pub csv: Option<CsvRows>,
+}
+
+impl Default for RowSpec {
+    /// JSON, and columns that come out of it.
+    fn default() -> Self {
+        Self { source: ColumnSource::Inferred(Schema::default()), options: RowOptions::default(), csv: None }
+    }
+}
+
+/// The format that was asked for, ready to work. `rows` is for formats with columns.
 ///
 /// # Errors
 /// As [`FormatSpec::check`], and where settings name columns that a fixed schema has not.
-pub fn open_format(
-    spec: &FormatSpec,
-    source: ColumnSource,
-    rows: RowOptions,
-) -> Result<Arc<dyn Format>, String> {
+pub fn open_format(spec: &FormatSpec, rows: RowSpec) -> Result<Arc<dyn Format>, String> {
     let resolved = spec.resolve()?;
     if let Resolved::Text(layout, compression) = resolved {
         return Ok(Arc::new(TextFormat::new(layout, compression)));
     }
-    let is_fixed = matches!(source, ColumnSource::Fixed(_));
-    let columns = match source {
-        ColumnSource::Fixed(schema) => Columns::fixed(schema, rows),
-        ColumnSource::Inferred(schema) => Columns::evolving(schema, rows),
+    let is_fixed = matches!(rows.source, ColumnSource::Fixed(_));
+    let columns = match rows.source {
+        ColumnSource::Fixed(schema) => Columns::fixed(schema, rows.options),
+        ColumnSource::Inferred(schema) => Columns::evolving(schema, rows.options),
+    };
+    let columns = match rows.csv {
+        None => columns,
+        Some(csv) => columns.and_then(|columns| columns.with_csv(csv)),
     };
     let columns = Arc::new(columns.map_err(|e| e.to_string())?);
     Ok(match resolved {
@@ -243,7 +261,7 @@ mod tests {
 
     fn open(spec: &FormatSpec) -> Result<Arc<dyn Format>, String> {
         let schema = Schema::parse("id bigint, tags array<string>").unwrap();
-        open_format(spec, ColumnSource::Fixed(schema), RowOptions::default())
+        open_format(spec, RowSpec { source: ColumnSource::Fixed(schema), ..RowSpec::default() })
     }
 
     #[test]
@@ -265,6 +283,15 @@ mod tests {
             assert_eq!(open(&spec).unwrap().extension(), end);
             assert_eq!(open(&spec).unwrap().columns().is_some(), spec.format.has_columns());
         }
+    }
+
+    #[test]
+    fn rows_of_csv_become_columns_too() {
+        let rows = RowSpec { csv: Some(CsvRows::new(b"a,b", b',').unwrap()), ..RowSpec::default() };
+        let format = open_format(&spec("parquet", None), rows).unwrap();
+        let prepared = format.prepare(&super::super::text::tests::chunk(&["1,x", "2,y"]));
+        assert_eq!((prepared.rows, prepared.bad.len()), (2, 0));
+        assert_eq!(format.columns().unwrap().schema().to_ddl(), "a bigint, b string");
     }
 
     #[test]
