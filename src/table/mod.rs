@@ -28,17 +28,17 @@
 //! # Ok::<(), kpipe::table::SchemaError>(())
 //! ```
 //!
-//! [`rows`](RowDecoder) says which values fit which column, [`infer`](Inference) what a column becomes and how it can
-//! change, [`TimestampFormat`] how moments are written.
+//! [`rows`] says which values fit which column, [`infer`] what a column becomes and how it can change, [`time`] how moments
+//! are written, [`schema`] how schemas are.
 
 mod adapt;
 mod decoders;
-mod infer;
+pub mod infer;
 mod json;
 mod number;
-mod rows;
-mod schema;
-mod time;
+pub mod rows;
+pub mod schema;
+pub mod time;
 mod widen;
 
 pub use adapt::extend;

@@ -37,9 +37,8 @@ pub(super) fn is_wider(from: &Type, to: &Type) -> bool {
         _ => None,
     };
     match (from, to) {
-        (Type::Float, Type::Double) => true,
         (Type::Char(from) | Type::Varchar(from), Type::Char(to) | Type::Varchar(to)) => from <= to,
-        (Type::Char(_) | Type::Varchar(_), Type::String) => true,
+        (Type::Float, Type::Double) | (Type::Char(_) | Type::Varchar(_), Type::String) => true,
         (from, to) => rank(from).zip(rank(to)).is_some_and(|(from, to)| from <= to),
     }
 }

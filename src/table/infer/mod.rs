@@ -17,7 +17,8 @@
 //!
 //! # What can change later
 //!
-//! Columns come, all nullable; numbers widen (see `widen`). A column of timestamps turns into one of strings only within
+//! Columns come, all nullable; numbers widen: `tinyint`, `smallint`, `int`, `bigint`, `double`, each to
+//! those behind it, and `float` to `double`. A column of timestamps turns into one of strings only within
 //! the inference that first saw it: once a schema was handed out there may be files with it, and a text that is no
 //! timestamp is a bad row then. Nothing is ever taken away. So every file that was written under an earlier schema is
 //! read by a later one, as readers of Parquet do it by name, and [`Schema::adapt`] does it for batches.

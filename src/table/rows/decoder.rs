@@ -124,7 +124,7 @@ impl RowDecoder {
             };
             match taken {
                 Ok(()) => {}
-                Err(fault) if *fault == Fault::Drift => {
+                Err(fault) if fault.is_drift() => {
                     rows.truncate(0);
                     return None;
                 }
@@ -169,7 +169,7 @@ pub(in crate::table) fn payloads(ends: &[u32]) -> impl Iterator<Item = std::ops:
 }
 
 /// What stands before the object that a payload is.
-pub(in crate::table) fn not_an_object(json: &mut Scanner<'_>) -> Box<Fault> {
+pub(in crate::table) fn not_an_object(json: &mut Scanner<'_>) -> Fault {
     if json.peek().is_none() {
         return Fault::value("it is empty".to_owned());
     }

@@ -14,9 +14,12 @@ pub struct BadRow {
     pub reason: String,
 }
 
-/// What stopped the reading of a row.
+/// What stopped the reading of a row. Faults are rare, and a small result is a fast one.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::table) enum Fault {
+pub(in crate::table) struct Fault(Box<Cause>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Cause {
     /// It is not JSON.
     Syntax(Syntax),
     /// A value does not fit its column. The path is from the inside out.
@@ -32,25 +35,33 @@ pub(in crate::table) enum Step {
     Item(usize),
 }
 
-/// Faults are rare, and a small result is a fast one.
-pub(in crate::table) type Result<T> = std::result::Result<T, Box<Fault>>;
+pub(in crate::table) type Result<T> = std::result::Result<T, Fault>;
 
-impl From<Syntax> for Box<Fault> {
+impl From<Syntax> for Fault {
     #[cold]
     fn from(syntax: Syntax) -> Self {
-        Self::new(Fault::Syntax(syntax))
+        Self(Box::new(Cause::Syntax(syntax)))
     }
 }
 
 impl Fault {
-    pub(in crate::table) fn value(reason: String) -> Box<Self> {
-        Box::new(Self::Value(Vec::new(), reason))
+    #[cold]
+    pub(in crate::table) fn value(reason: String) -> Self {
+        Self(Box::new(Cause::Value(Vec::new(), reason)))
+    }
+
+    pub(super) fn drift() -> Self {
+        Self(Box::new(Cause::Drift))
+    }
+
+    pub(super) fn is_drift(&self) -> bool {
+        *self.0 == Cause::Drift
     }
 
     /// The same, one level further out.
     #[cold]
-    pub(in crate::table) fn within(mut self: Box<Self>, step: Step) -> Box<Self> {
-        if let Self::Value(path, _) = &mut *self {
+    pub(in crate::table) fn within(mut self, step: Step) -> Self {
+        if let Cause::Value(path, _) = &mut *self.0 {
             path.push(step);
         }
         self
@@ -58,11 +69,11 @@ impl Fault {
 
     /// For people, on one line.
     pub(in crate::table) fn reason(self) -> String {
-        match self {
-            Self::Syntax(syntax) => format!("not JSON: {syntax}"),
-            Self::Drift => "it does not fit the schema".to_owned(),
-            Self::Value(path, reason) if path.is_empty() => reason,
-            Self::Value(path, reason) => {
+        match *self.0 {
+            Cause::Syntax(syntax) => format!("not JSON: {syntax}"),
+            Cause::Drift => "it does not fit the schema".to_owned(),
+            Cause::Value(path, reason) if path.is_empty() => reason,
+            Cause::Value(path, reason) => {
                 let mut name = String::new();
                 for step in path.iter().rev() {
                     match step {

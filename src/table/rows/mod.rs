@@ -21,10 +21,11 @@
 //! | `string`, `varchar(n)`, `char(n)` | strings; one of more than `n` characters is a bad row, not a cut one |
 //! | `binary` | strings in base64 |
 //! | `date` | `2024-05-06`, or by the patterns that are given |
-//! | `timestamp` | texts and numbers, see [`TimestampFormat`](super::TimestampFormat) |
+//! | `timestamp` | texts and numbers, see [`time`](super::time) |
 //! | `array`, `struct`, `map` | arrays and objects |
 //!
-//! Null and a missing key are the same: they fit every column that is not `not null`. [`RowOptions::coerce`] takes more.
+//! Null and a missing key are the same: they fit every column that is not `not null`. Where the schema grows with the rows
+//! ([`RowDecoder::fit`]), `{}` and `[]` are null in a column of another type. [`RowOptions::coerce`] takes more.
 
 mod column;
 mod csv;
@@ -71,9 +72,9 @@ impl<'o> Context<'o> {
     }
 
     #[cold]
-    fn unknown_column(&self, key: &str) -> Box<Fault> {
+    fn unknown_column(&self, key: &str) -> Fault {
         if self.watch {
-            return Box::new(Fault::Drift);
+            return Fault::drift();
         }
         Fault::value("the schema has no such column".to_owned()).within(Step::Field(key.into()))
     }

@@ -16,7 +16,7 @@ pub struct RowOptions {
     /// Columns of the row itself whose values have another key: the column, and the key. A column named here is not
     /// found by its own name.
     pub mappings: Vec<(String, String)>,
-    /// How timestamps and dates are written, tried in this order. Empty: see [`TimestampFormat`].
+    /// How timestamps and dates are written, tried in this order. Empty: as [`time`](crate::table::time) has it.
     pub timestamps: Vec<TimestampFormat>,
     /// Columns of strings take anything: numbers and booleans by their text, objects and arrays as JSON. Columns of
     /// numbers and booleans take strings that spell one.

@@ -1,7 +1,11 @@
 //! What the columns of a table are.
 //!
-//! A schema is given as DDL (`id bigint, tags array<string>`), as JSON in one of three forms ([`json`]), or comes out of
-//! rows ([`Schema::evolve`]). It prints as DDL and as JSON, and reads back as what it was.
+//! A schema is given as DDL (`id bigint, tags array<string>`, or a whole `CREATE TABLE`), as JSON, or comes out of rows
+//! ([`Schema::evolve`]). It prints as DDL and as JSON, and reads back as what it was.
+//!
+//! JSON has one of three forms: `{"columns":[{"name":"id","type":"bigint","nullable":false}]}`, which is what is printed;
+//! the columns of the Glue or Hive catalogue (`[{"Name":"id","Type":"bigint"}]`, also inside what `aws glue get-table`
+//! prints); or a JSON Schema, an object with `properties`.
 
 mod ddl;
 mod json;

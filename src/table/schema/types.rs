@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 
 /// Digits that a decimal can have: what 128 bits hold, and what Hive allows.
 pub const DECIMAL_DIGITS_MAX: u8 = 38;
@@ -172,11 +172,7 @@ impl Type {
             },
             DataType::Dictionary(_, value) => Self::from_arrow(value)?,
             DataType::RunEndEncoded(_, value) => Self::from_arrow(value.data_type())?,
-            DataType::Interval(
-                IntervalUnit::YearMonth | IntervalUnit::DayTime | IntervalUnit::MonthDayNano,
-            )
-            | DataType::Duration(_)
-            | _ => return Err(format!("{kind} is not a type of a column")),
+            _ => return Err(format!("{kind} is not a type of a column")),
         })
     }
 
