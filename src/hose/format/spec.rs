@@ -206,39 +206,48 @@ pub enum ColumnSource {
     Inferred(Schema),
 }
 
-/// How payloads become rows, for formats with columns.
-#[derive(Debug, Clone)]
-pub struct RowSpec {
-    /// The columns.
-    pub source: ColumnSource,
-    /// Names, timestamps and the like.
-    pub options: RowOptions,
-    /// Payloads are rows of CSV; else they are JSON objects.
-    pub csv: Option<CsvRows>,
-}
-
-impl Default for RowSpec {
-    /// JSON, and columns that come out of it.
-    fn default() -> Self {
-        Self { source: ColumnSource::Inferred(Schema::default()), options: RowOptions::default(), csv: None }
-    }
-}
-
-/// The format that was asked for, ready to work. `rows` is for formats with columns.
+/// The format that was asked for, ready to work. `source` and `rows` are for formats with columns, whose payloads are
+/// JSON objects.
 ///
 /// # Errors
 /// As [`FormatSpec::check`], and where settings name columns that a fixed schema has not.
-pub fn open_format(spec: &FormatSpec, rows: RowSpec) -> Result<Arc<dyn Format>, String> {
+pub fn open_format(
+    spec: &FormatSpec,
+    source: ColumnSource,
+    rows: RowOptions,
+) -> Result<Arc<dyn Format>, String> {
+    open(spec, source, rows, None)
+}
+
+/// The same for payloads that are rows of CSV.
+///
+/// # Errors
+/// As [`open_format`].
+pub fn open_format_of_csv(
+    spec: &FormatSpec,
+    source: ColumnSource,
+    rows: RowOptions,
+    csv: CsvRows,
+) -> Result<Arc<dyn Format>, String> {
+    open(spec, source, rows, Some(csv))
+}
+
+fn open(
+    spec: &FormatSpec,
+    source: ColumnSource,
+    rows: RowOptions,
+    csv: Option<CsvRows>,
+) -> Result<Arc<dyn Format>, String> {
     let resolved = spec.resolve()?;
     if let Resolved::Text(layout, compression) = resolved {
         return Ok(Arc::new(TextFormat::new(layout, compression)));
     }
-    let is_fixed = matches!(rows.source, ColumnSource::Fixed(_));
-    let columns = match rows.source {
-        ColumnSource::Fixed(schema) => Columns::fixed(schema, rows.options),
-        ColumnSource::Inferred(schema) => Columns::evolving(schema, rows.options),
+    let is_fixed = matches!(source, ColumnSource::Fixed(_));
+    let columns = match source {
+        ColumnSource::Fixed(schema) => Columns::fixed(schema, rows),
+        ColumnSource::Inferred(schema) => Columns::evolving(schema, rows),
     };
-    let columns = match rows.csv {
+    let columns = match csv {
         None => columns,
         Some(csv) => columns.and_then(|columns| columns.with_csv(csv)),
     };
@@ -261,7 +270,7 @@ mod tests {
 
     fn open(spec: &FormatSpec) -> Result<Arc<dyn Format>, String> {
         let schema = Schema::parse("id bigint, tags array<string>").unwrap();
-        open_format(spec, RowSpec { source: ColumnSource::Fixed(schema), ..RowSpec::default() })
+        open_format(spec, ColumnSource::Fixed(schema), RowOptions::default())
     }
 
     #[test]
@@ -287,8 +296,9 @@ mod tests {
 
     #[test]
     fn rows_of_csv_become_columns_too() {
-        let rows = RowSpec { csv: Some(CsvRows::new(b"a,b", b',').unwrap()), ..RowSpec::default() };
-        let format = open_format(&spec("parquet", None), rows).unwrap();
+        let csv = CsvRows::new(b"a,b", b',').unwrap();
+        let source = ColumnSource::Inferred(Schema::default());
+        let format = open_format_of_csv(&spec("parquet", None), source, RowOptions::default(), csv).unwrap();
         let prepared = format.prepare(&super::super::text::tests::chunk(&["1,x", "2,y"]));
         assert_eq!((prepared.rows, prepared.bad.len()), (2, 0));
         assert_eq!(format.columns().unwrap().schema().to_ddl(), "a bigint, b string");
