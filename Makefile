@@ -10,7 +10,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 CARGO   ?= cargo
 
-PROGRAMS = kput kget kshard
+PROGRAMS = kput kget kshard khose
 # Random cases for each property, and minutes of crashing, in `make soak`.
 CASES    ?= 20000
 MINUTES  ?= 10

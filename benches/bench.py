@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 
+import hose
+
 ARGS = argparse.ArgumentParser()
 ARGS.add_argument("--bin", required=True)
 ARGS.add_argument("--work", required=True)
@@ -438,5 +440,6 @@ kinesalite_row()
 s2_row()
 open_row()
 memory_rows()
+hose.rows(sys.modules[__name__])
 missed = [line for line in ROWS if "MISSED" in line]
 print(f"# {len(ROWS)} rows, {len(missed)} missed their must; load at the end {os.getloadavg()[0]:.1f}")

@@ -11,7 +11,7 @@
 # said, and its row left out.
 set -eu
 cd "$(dirname "$0")/.."
-cargo build --release --locked --bin kput --bin kget --bin kshard
+cargo build --release --locked --bin kput --bin kget --bin kshard --bin khose
 target=${CARGO_TARGET_DIR:-target}
 bin=$(cd "$target/release" && pwd)
 work=${BENCH_DIR:-$target/bench}
@@ -64,5 +64,12 @@ if wanted records kinesalite && [ ! -x "$work/venv/bin/python" ]; then
     { python3 -m venv "$work/venv" && "$work/venv/bin/pip" -q install boto3; } ||
         left_out 'the Python client of kinesalite'
 fi
+if wanted khose NDJSON Parquet; then
+    command -v pigz >/dev/null || { [ "$(id -u)" = 0 ] && apt-get install -qy --no-install-recommends pigz >/dev/null 2>&1; } ||
+        left_out pigz
+    [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv" || left_out 'a Python environment'
+    [ ! -x "$work/venv/bin/pip" ] || "$work/venv/bin/pip" -q install duckdb polars || left_out 'DuckDB and polars'
+fi
+[ ! -x "$work/venv/bin/python" ] || export BENCH_PYTHON="$work/venv/bin/python"
 [ ! -x "$work/venv/bin/python" ] || python="$work/venv/bin/python"
 exec "$python" benches/bench.py --bin "$bin" --work "$work" --only "${ONLY:-}" --pairs "${PAIRS:-5}"

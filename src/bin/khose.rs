@@ -1,3 +1,7 @@
 //! `khose`: a stream or stdin to object stores and services, batched, converted, partitioned, exactly once.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kpipe::cli::main(&kpipe::cli::hose::PAGE, kpipe::cli::hose::run)
+}

@@ -78,6 +78,10 @@ pub const ENVIRONMENT: Section = Section {
 };
 
 /// Every program, in the order in which they are told of.
+#[cfg(feature = "hose")]
+pub const PAGES: &[&Page] = &[&super::put::PAGE, &super::get::PAGE, &super::shard::PAGE, &super::hose::PAGE];
+/// Every program that is built without its heavier siblings.
+#[cfg(not(feature = "hose"))]
 pub const PAGES: &[&Page] = &[&super::put::PAGE, &super::get::PAGE, &super::shard::PAGE];
 
 /// Every program's command, as documented.

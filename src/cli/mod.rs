@@ -10,14 +10,18 @@ pub mod args;
 pub mod consumers;
 pub mod docs;
 pub mod get;
+#[cfg(feature = "hose")]
+pub mod hose;
 pub mod input;
 pub mod meter;
 pub mod output;
+mod patience;
 pub mod put;
 pub mod report;
 pub mod shard;
 pub mod signal;
 pub mod stream_name;
+mod trouble;
 pub mod value;
 
 use std::ffi::OsString;

@@ -8,7 +8,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -44,12 +44,36 @@ pub struct Shutdown {
 
 static INSTALLED: OnceLock<Shutdown> = OnceLock::new();
 
+/// Set by SIGHUP where that asks to read credentials again.
+static RELOAD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// [`install`] for a program that may run for weeks with nobody watching: there SIGHUP does not end it, and
+/// [`reload_requested`] tells of it. Where standard error is a terminal SIGHUP says that it is gone, and ends the program
+/// as it ends every other. `children` is for a program that [has some](install_with_children).
+pub fn install_to_stay(children: bool) -> anyhow::Result<&'static Shutdown> {
+    if INSTALLED.get().is_none() {
+        let reload = (!std::io::stderr().is_terminal()).then(|| Arc::new(AtomicBool::new(false)));
+        let again = children.then(|| Arc::new(AtomicBool::new(false)));
+        let shutdown = register(again, reload.as_ref()).context("signal handlers")?;
+        if let Some(reload) = reload {
+            let _ = RELOAD.set(reload);
+        }
+        let _ = INSTALLED.set(shutdown);
+    }
+    INSTALLED.get().context("signal handlers")
+}
+
+/// Whether SIGHUP has come since this was last asked.
+pub fn reload_requested() -> bool {
+    RELOAD.get().is_some_and(|reload| reload.swap(false, Ordering::Relaxed))
+}
+
 /// [`install`] for a program that has others to end when the second signal comes: it looks at [`Shutdown::again`] and
 /// ends by itself. The third ends it at once.
 pub fn install_with_children() -> anyhow::Result<&'static Shutdown> {
     if INSTALLED.get().is_none() {
         let again = Arc::new(AtomicBool::new(false));
-        let shutdown = register(Some(again)).context("signal handlers")?;
+        let shutdown = register(Some(again), None).context("signal handlers")?;
         let _ = INSTALLED.set(shutdown);
     }
     INSTALLED.get().context("signal handlers")
@@ -58,7 +82,7 @@ pub fn install_with_children() -> anyhow::Result<&'static Shutdown> {
 /// Takes over the signals; from then on they end the program only where it looks. Call it once, before threads start.
 pub fn install() -> anyhow::Result<&'static Shutdown> {
     if INSTALLED.get().is_none() {
-        let shutdown = register(None).context("signal handlers")?;
+        let shutdown = register(None, None).context("signal handlers")?;
         // Lost only to another thread that installed the same.
         let _ = INSTALLED.set(shutdown);
     }
@@ -70,7 +94,7 @@ pub fn received() -> Option<Signal> {
     INSTALLED.get().and_then(Shutdown::signal)
 }
 
-fn register(again: Option<Arc<AtomicBool>>) -> io::Result<Shutdown> {
+fn register(again: Option<Arc<AtomicBool>>, reload: Option<&Arc<AtomicBool>>) -> io::Result<Shutdown> {
     let (wake, waker) = UnixStream::pair()?;
     wake.set_nonblocking(true)?;
     let requested = Arc::new(AtomicBool::new(false));
@@ -78,6 +102,10 @@ fn register(again: Option<Arc<AtomicBool>>) -> io::Result<Shutdown> {
     let ignored = ignored_signals();
     for number in [SIGINT, SIGTERM, SIGHUP] {
         if ignored & (1 << (number - 1)) != 0 {
+            continue;
+        }
+        if let Some(reload) = reload.filter(|_| number == SIGHUP) {
+            flag::register(number, Arc::clone(reload))?;
             continue;
         }
         // The order is the point: the second signal must find the flag that the first one set below.

@@ -143,7 +143,7 @@ pub fn did_you_mean(path: &Path) -> Option<String> {
 
 /// How many single characters must be put in, taken out, replaced or swapped with their neighbour to get from one
 /// word to the other.
-fn distance(from: &str, to: &str) -> usize {
+pub(super) fn distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut rows = vec![vec![0; to.len() + 1]; from.len() + 1];
     for i in 0..=from.len() {

@@ -10,12 +10,12 @@ use sonic_rs::PointerNode;
 
 /// Deeper nesting is refused: the parser below goes into it by recursion, and a line of a million `[` must not take
 /// the stack.
-const DEPTH_MAX: usize = 512;
+pub const DEPTH_MAX: usize = 512;
 
 /// A path to a field: `user.id`, or as a JSON pointer `/user/id`. A segment of digits names a member or, where there
 /// is an array, an element, counted from 0.
 #[derive(Debug, Clone)]
-pub(super) struct JsonPath {
+pub struct JsonPath {
     text: String,
     members: Vec<PointerNode>,
     /// The same with the segments of digits as array elements, where there are any.
@@ -24,7 +24,7 @@ pub(super) struct JsonPath {
 
 /// What a path led to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Field<'a> {
+pub enum Field<'a> {
     /// Its text lies in the JSON text; of a string, what stands between the quotes.
     Plain(Range<usize>),
     /// A string with escapes: its text between the quotes, and what it stands for.
@@ -33,7 +33,7 @@ pub(super) enum Field<'a> {
 
 impl Field<'_> {
     /// Where its text lies, escapes uninterpreted.
-    pub(super) fn raw(&self) -> Range<usize> {
+    pub fn raw(&self) -> Range<usize> {
         match self {
             Self::Plain(range) | Self::Escaped(range, _) => range.clone(),
         }
@@ -41,7 +41,8 @@ impl Field<'_> {
 }
 
 impl JsonPath {
-    pub(super) fn new(text: &str) -> Result<Self, String> {
+    /// Reads a path as it is written; an error is the end of a usage error.
+    pub fn new(text: &str) -> Result<Self, String> {
         let segments: Vec<String> = match text.strip_prefix('/') {
             Some(pointer) => {
                 pointer.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect()
@@ -63,8 +64,14 @@ impl JsonPath {
         Ok(Self { text: text.to_owned(), members: segments.iter().map(member).collect(), elements })
     }
 
+    /// The path that leads through members of these names.
+    pub fn of_members(names: &[&str]) -> Self {
+        let members = names.iter().map(|name| PointerNode::Key((*name).to_owned().into())).collect();
+        Self { text: names.join("."), members, elements: None }
+    }
+
     /// The field of `json`: a string, a number or a boolean.
-    pub(super) fn find<'a>(&self, json: &'a [u8]) -> Result<Field<'a>, String> {
+    pub fn find<'a>(&self, json: &'a [u8]) -> Result<Field<'a>, String> {
         if json.len() > DEPTH_MAX && too_deep(json) {
             return Err(format!("its JSON is nested more than {DEPTH_MAX} levels deep"));
         }
@@ -102,7 +109,7 @@ impl JsonPath {
 
 /// Whether brackets are nested deeper than [`DEPTH_MAX`]. Few texts have as many brackets at all, and those that do not
 /// are told by a search alone.
-fn too_deep(json: &[u8]) -> bool {
+pub fn too_deep(json: &[u8]) -> bool {
     if memchr::memchr2_iter(b'[', b'{', json).nth(DEPTH_MAX).is_none() {
         return false;
     }

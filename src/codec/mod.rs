@@ -11,7 +11,7 @@ pub mod envelope;
 mod framed;
 mod input;
 mod instant;
-mod json_path;
+pub mod json_path;
 mod key;
 pub mod kpl;
 mod lines;

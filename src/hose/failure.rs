@@ -19,11 +19,13 @@ pub enum ErrorType {
     Splunk,
     /// A database would not take it.
     Database,
+    /// A stream would not take it.
+    Stream,
 }
 
 impl ErrorType {
     /// Every one, in the order of the pipeline.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Processing,
         Self::MetadataExtraction,
         Self::FormatConversion,
@@ -31,6 +33,7 @@ impl ErrorType {
         Self::OpenSearch,
         Self::Splunk,
         Self::Database,
+        Self::Stream,
     ];
 
     /// The word for it, the service's where it has one.
@@ -43,6 +46,7 @@ impl ErrorType {
             Self::OpenSearch => "AmazonOpenSearchService-failed",
             Self::Splunk => "splunk-failed",
             Self::Database => "database-failed",
+            Self::Stream => "stream-failed",
         }
     }
 }

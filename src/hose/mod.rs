@@ -17,10 +17,20 @@
 //! moment its commit is there. Who was killed between the two is followed by a run that does the same plan again: the
 //! same names, overwritten, and those that it does not produce any more removed.
 
+pub mod cancel;
 pub mod chunk;
+pub mod courier;
+pub mod delivery;
 pub mod dest;
+pub mod errors;
 pub mod failure;
 pub mod format;
+pub mod gather;
+pub mod ledger;
+pub mod metrics;
 pub mod name;
+pub mod naming;
+pub mod source;
 pub mod stage;
 pub mod store;
+pub mod track;

@@ -109,6 +109,20 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it may be otherwise later: the machine refused, or had no room. Nothing is wrong with the request.
+    pub fn is_passing(&self) -> bool {
+        use log::Error::{Condemned, DiskFull, Io};
+        match self {
+            Self::Io { .. } => true,
+            Self::Shard { source, .. } => {
+                matches!(source, Io { .. } | DiskFull { .. } | Condemned { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A failure of one of two streams, where records or segments go from one to the other.
 #[derive(Debug)]
 pub enum Between {

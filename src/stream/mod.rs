@@ -47,6 +47,7 @@ mod tests_power;
 mod tests_processes;
 pub mod transport;
 mod trim;
+mod waiter;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -73,9 +74,11 @@ pub use router::Router;
 pub use span::{Start, Until};
 pub use stats::{Count, Extent, Load, Outgoing, PUT_PAYLOAD_UNIT_BYTES, ShardStats, extents};
 pub use trim::Freed;
+pub use waiter::Waiter;
 
 use crate::hash::HashRange;
 use crate::log::{self, LogDir, LogId, Roll};
+pub use crate::log::{Damage, Missed};
 use crate::record::{SequenceNumber, ShardId};
 use crate::sys::{Locks, System};
 

@@ -3,22 +3,35 @@
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::hash::{Hash, Hasher};
-use std::io::{self, IoSlice};
-use std::os::fd::BorrowedFd;
+use std::io::{self, IoSlice, Read};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, AtFlags, CWD, RenameFlags, StatxFlags};
+use rustix::fs::{Advice, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::lock::FileLocks;
-use super::{Disk, File, Locks};
+use super::{Dir, Disk, File, Kind, Locks, Stat};
 
 /// With this variable set, streams on network file systems are opened all the same.
 pub const ALLOW_NETWORK: &str = "KPIPE_ALLOW_NETWORK_FS";
+
+/// The whole of a small file or of a pipe (`<(command)`), refusing one above `max` bytes, and whether it can be read
+/// again: a pipe is empty afterwards.
+pub fn read_whole(path: &Path, max: usize) -> io::Result<(Vec<u8>, bool)> {
+    let file = fs::File::open(path)?;
+    let again = file.metadata()?.is_file();
+    let mut bytes = Vec::new();
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {max} bytes")));
+    }
+    Ok((bytes, again))
+}
 
 /// The machine's file systems.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +99,53 @@ impl Disk for RealDisk {
 
     fn exists(&self, path: &Path) -> bool {
         path.exists()
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let stat = rustix::fs::lstat(path)?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Link,
+            _ => Kind::Other,
+        };
+        let modified_us = stat.st_mtime.saturating_mul(1_000_000) + stat.st_mtime_nsec as i64 / 1000;
+        Ok(Stat { kind, len: stat.st_size as u64, modified_us })
+    }
+
+    fn open_plain(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        // Without NONBLOCK a pipe of that name would hold the open until somebody writes to it.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let refused = || io::Error::new(io::ErrorKind::InvalidInput, "not a plain file");
+        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+            Err(Errno::LOOP | Errno::NXIO) => return Err(refused()),
+            other => fs::File::from(other?),
+        };
+        if !file.metadata()?.is_file() {
+            return Err(refused());
+        }
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn descend(&self, dir: &Path, name: &str, make: bool) -> io::Result<Dir> {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = rustix::fs::open(dir, flags, Mode::empty())?;
+        let enter = || rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty());
+        let held = match enter() {
+            Err(Errno::NOENT) if make => {
+                match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o777)) {
+                    // Somebody else was as quick.
+                    Ok(()) | Err(Errno::EXIST) => enter(),
+                    Err(errno) => Err(errno),
+                }
+            }
+            other => other,
+        }?;
+        let through = Path::new("/proc/self/fd").join(held.as_raw_fd().to_string());
+        // Without /proc there is only the name, which somebody else might give to another directory meanwhile.
+        let path = if through.exists() { through } else { dir.join(name) };
+        Ok(Dir { path, _held: Some(held) })
     }
 
     fn locks(&self, path: &Path) -> io::Result<Arc<dyn Locks>> {
@@ -177,6 +237,10 @@ impl File for RealFile {
         }
     }
 
+    fn mode(&self) -> Option<u32> {
+        rustix::fs::fstat(&self.0).ok().map(|stat| stat.st_mode & 0o7777)
+    }
+
     fn key(&self) -> Option<u64> {
         let wanted = StatxFlags::INO | StatxFlags::BTIME;
         let stat = rustix::fs::statx(&self.0, "", AtFlags::EMPTY_PATH, wanted).ok()?;
@@ -217,5 +281,39 @@ mod tests {
         let (one, other) = (RealDisk.prepare(&path, b"1").unwrap(), RealDisk.prepare(&path, b"2").unwrap());
         assert_ne!(one, other);
         assert_eq!((fs::read(one).unwrap(), fs::read(other).unwrap()), (b"1".to_vec(), b"2".to_vec()));
+    }
+
+    #[test]
+    fn a_directory_is_entered_and_a_link_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let made = RealDisk.descend(root.path(), "a", true).unwrap();
+        fs::rename(root.path().join("a"), root.path().join("b")).unwrap();
+        fs::write(made.path().join("x"), "1").unwrap();
+        assert_eq!(
+            fs::read(root.path().join("b/x")).unwrap(),
+            b"1",
+            "it is the same directory under any name"
+        );
+
+        std::os::unix::fs::symlink("b", root.path().join("link")).unwrap();
+        let error = RealDisk.descend(root.path(), "link", true).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(RealDisk.stat(&root.path().join("link")).unwrap().kind, Kind::Link);
+        let error = RealDisk.descend(root.path(), "c", false).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn only_a_plain_file_is_opened_as_one() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::write(at("file"), "1").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        rustix::fs::mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert_eq!(RealDisk.open_plain(&at("file")).unwrap().len().unwrap(), 1);
+        for name in ["link", "pipe", "."] {
+            let error = RealDisk.open_plain(&at(name)).map(drop).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}");
+        }
     }
 }

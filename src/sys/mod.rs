@@ -4,15 +4,17 @@
 //! disk in its place. Nothing here knows what a record is.
 
 pub mod clock;
+pub mod failpoint;
 pub mod fs;
 pub mod lock;
+pub mod private;
 pub mod process;
 #[cfg(test)]
 pub(crate) mod sim;
 pub mod watch;
 
 use std::io::{self, IoSlice};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,44 @@ impl System {
     /// The machine that this process runs on.
     pub fn real() -> Self {
         Self { disk: Arc::new(fs::RealDisk), clock: Arc::new(clock::RealClock) }
+    }
+}
+
+/// What a name in a directory stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link, wherever it leads.
+    Link,
+    /// A device, a pipe, a socket.
+    Other,
+}
+
+/// What a name in a directory tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// What it stands for.
+    pub kind: Kind,
+    /// Length in bytes.
+    pub len: u64,
+    /// When the bytes were last changed, microseconds since the epoch.
+    pub modified_us: i64,
+}
+
+/// A directory that is held open: as long as it is, its path leads to this very directory, whoever renames what above it.
+#[derive(Debug)]
+pub struct Dir {
+    path: PathBuf,
+    _held: Option<OwnedFd>,
+}
+
+impl Dir {
+    /// Its path, for every call that takes one.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -72,6 +112,28 @@ pub trait Disk: Send + Sync {
 
     /// Whether the name is there.
     fn exists(&self, path: &Path) -> bool;
+
+    /// What a name stands for; a link is not followed.
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
+
+    /// Opens a file for reading, and nothing else: a link, a pipe, a device are refused with
+    /// [`io::ErrorKind::InvalidInput`], so that nobody else who may write in the directory chooses what is read.
+    fn open_plain(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open(path)
+    }
+
+    /// Opens the directory `name` in `dir`, not following a link of that name (the error is
+    /// [`io::ErrorKind::NotADirectory`] then); `make` creates it where it is missing.
+    fn descend(&self, dir: &Path, name: &str, make: bool) -> io::Result<Dir> {
+        let path = dir.join(name);
+        match self.stat(&path) {
+            Err(error) if make && error.kind() == io::ErrorKind::NotFound => self.create_dir(&path)?,
+            Err(error) => return Err(error),
+            Ok(stat) if stat.kind != Kind::Directory => return Err(io::ErrorKind::NotADirectory.into()),
+            Ok(_) => {}
+        }
+        Ok(Dir { path, _held: None })
+    }
 
     /// Opens the lock table kept in `path`. Every call is an owner of its own. It is an error if the file is missing: a
     /// table that was made anew beside one that somebody still holds would give each lock two owners.
@@ -152,6 +214,11 @@ pub trait File: Send + Sync {
 
     /// Returns when all that was written to the file before the call, by any process, is on the disk.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// The permission bits, or `None` where the file system has none.
+    fn mode(&self) -> Option<u32> {
+        None
+    }
 
     /// A number for the file that no other file has had on this machine since it started, or `None` where the file
     /// system cannot tell.

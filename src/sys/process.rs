@@ -1,16 +1,80 @@
-//! Other processes: which one was meant, and the end of a group of them.
+//! Other processes: commands of the user's that are run, which process was meant, and the end of a group of them.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::time::Instant;
 
-use rustix::process::{Pid, Resource, Signal, getpid, getrlimit, kill_process_group};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Signal, getpid, getppid, getrlimit, kill_process_group, pidfd_open,
+    set_parent_process_death_signal,
+};
 use serde::{Deserialize, Serialize};
 
 /// How many files this process may have open.
 pub fn open_files_max() -> usize {
     let soft = getrlimit(Resource::Nofile).current;
     soft.map_or(usize::MAX, |soft| usize::try_from(soft).unwrap_or(usize::MAX))
+}
+
+/// `sh -c COMMAND` in a process group of its own: what a terminal sends to the foreground (ctrl-C) does not reach it, and
+/// it can be ended with all that it has started.
+pub fn shell(command: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command).process_group(0);
+    shell
+}
+
+/// Lets the program be killed when the thread that starts it ends, and so when this process does, however it does.
+///
+/// What the program has started in its turn is not reached: it finds its pipes closed.
+pub fn dies_with_this_thread(command: &mut Command) {
+    let parent = getpid();
+    let arm = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // A parent that was gone before is not noticed any more.
+        if getppid() == Some(parent) { Ok(()) } else { Err(io::Error::from(Errno::SRCH)) }
+    };
+    #[expect(unsafe_code, reason = "there is no other way to run something between fork and exec")]
+    // SAFETY: two system calls and a comparison; nothing is allocated and no lock is taken.
+    unsafe {
+        command.pre_exec(arm);
+    }
+}
+
+/// Kills the group that a child leads. The child must not have been waited for: its number may be another's by then.
+pub fn kill_group_of(child: &Child) {
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+}
+
+/// Waits until a child has ended, and no longer than until `deadline`; whether it has. It is not waited for in the sense
+/// of the system: its number stays its own.
+pub fn ends_by(child: &Child, deadline: Instant) -> io::Result<bool> {
+    let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let most = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        match rustix::event::poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&most)) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// How a command ended, in words.
+pub fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => status.to_string(),
+    }
 }
 
 /// A process, told from a later one with the same number by when it was started.
@@ -88,6 +152,31 @@ mod tests {
         assert_eq!(found, [child.id()]);
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_command_is_waited_for_and_described() {
+        let soon = || Instant::now() + std::time::Duration::from_secs(50);
+        let mut child = shell("exit 3").spawn().unwrap();
+        assert!(ends_by(&child, soon()).unwrap());
+        assert_eq!(describe(child.wait().unwrap()), "exit status 3");
+        let mut child = shell("sleep 1000 & wait").spawn().unwrap();
+        assert!(!ends_by(&child, Instant::now()).unwrap());
+        kill_group_of(&child);
+        assert!(ends_by(&child, soon()).unwrap());
+        assert_eq!(describe(child.wait().unwrap()), "killed by signal 9");
+    }
+
+    #[test]
+    fn a_command_dies_with_the_thread_that_started_it() {
+        let spawned = std::thread::spawn(|| {
+            let mut command = shell("exec sleep 1000");
+            dies_with_this_thread(&mut command);
+            command.spawn().unwrap()
+        });
+        let mut child = spawned.join().unwrap();
+        assert!(ends_by(&child, Instant::now() + std::time::Duration::from_secs(50)).unwrap());
+        assert_eq!(describe(child.wait().unwrap()), "killed by signal 9");
     }
 
     #[test]

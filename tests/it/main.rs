@@ -18,17 +18,44 @@ mod follow;
 mod format;
 /// kget reads a stream: positions, ends, formats.
 mod get;
+/// Batches into PostgreSQL, each once.
+#[cfg(feature = "hose")]
+mod hose_postgres;
+/// Batches into a stand-in for Redshift.
+#[cfg(feature = "hose")]
+mod hose_redshift;
+/// Services: HTTP endpoints, OpenSearch, Splunk.
+#[cfg(feature = "hose")]
+mod hose_services;
+/// Places that hold objects, against real servers.
+#[cfg(feature = "hose")]
+mod hose_store;
 /// Which part of the source may use which.
 mod layers;
 /// Real files of the machine.
 mod machine;
+/// A proxy that cuts connections to PostgreSQL, or answers in its place.
+#[cfg(feature = "hose")]
+mod postgres_proxy;
+/// A real PostgreSQL.
+#[cfg(feature = "hose")]
+mod postgres_server;
 /// kput --producer stores every record once.
 mod producer;
+/// A network that misbehaves.
+#[cfg(feature = "hose")]
+mod proxy;
 /// kput stores what it reads: formats, keys, refusals, acknowledgements.
 mod put;
 /// The commands of README.md do what it says.
 mod readme;
+/// Services to deliver to.
+#[cfg(feature = "hose")]
+mod receivers;
 mod refused;
+/// Servers from the package registries.
+#[cfg(feature = "hose")]
+mod servers;
 /// kshard makes, shows and changes streams.
 mod shard;
 /// kput -f follows files.

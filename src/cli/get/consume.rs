@@ -9,13 +9,13 @@ use super::emit::{Emitter, each_record};
 use super::ledger::{Entry, Ledger};
 use super::member::Member;
 use super::out::Out;
-use super::trouble::Trouble;
 use super::{meter, outcome};
 use crate::cli::Outcome;
 use crate::cli::meter::Meter;
 use crate::cli::output;
 use crate::cli::report::HintExt;
 use crate::cli::signal::Shutdown;
+use crate::cli::trouble::Trouble;
 use crate::codec::{Encode, EncodeOptions, encoder};
 use crate::record::SequenceNumber;
 use crate::stream::{self, Bookmark, Checkpoint, Polled, Progress, ShardCursor, Step, Stream, Until};
@@ -45,7 +45,7 @@ pub(super) fn run(
         Bookmark::check_place(stream.system(), file).context("bookmark")?;
     }
     let mut emitter = Emitter::new(&stream, &args.format(), !args.no_deaggregate, args.range.limit)?;
-    let trouble = Trouble::new(&stream, args.on_error());
+    let trouble = Trouble::new("kget", &stream, args.on_error());
     let mut out = Out::open(args.durable, shutdown)?;
     let mut ledger = Ledger::default();
     ledger.skip(emitter.begin(&mut out)?);

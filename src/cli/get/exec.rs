@@ -10,12 +10,12 @@ use super::args::{BatchSize, GetArgs};
 use super::emit::{Emitter, Spot, each_record};
 use super::handler::{self, Ended};
 use super::member::Member;
-use super::trouble::{Trouble, records};
 use super::{meter, outcome};
 use crate::cli::Outcome;
 use crate::cli::meter::Meter;
 use crate::cli::report;
 use crate::cli::signal::Shutdown;
+use crate::cli::trouble::{Trouble, records};
 use crate::cli::value::show_duration;
 use crate::record::{SequenceNumber, ShardId};
 use crate::stream::{Checkpoint, Delivery, Failure, Polled, Progress, Stream, Until};
@@ -43,7 +43,7 @@ pub(super) fn run(
         args,
         command,
         head,
-        trouble: Trouble::new(&stream, args.on_error()),
+        trouble: Trouble::new("kget", &stream, args.on_error()),
         broken: None,
         member: Member::join(args, name, stream, shutdown)?,
         emitter,

@@ -1,8 +1,7 @@
 //! A command that is given a batch: started, fed, waited for.
 
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -11,6 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::cli::signal::{Interrupted, Shutdown};
 use crate::stream::Worker;
+use crate::sys::process::{describe, shell};
 
 /// Once a signal has come, so often it is looked whether another did.
 const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -35,11 +35,8 @@ pub(super) fn run(
 ) -> anyhow::Result<Ended> {
     // It holds the worker's lock too: should it outlive this process, nobody reads its records meanwhile.
     worker.inherit(true)?;
-    let spawned = Command::new("sh")
-        .arg("-c")
-        .arg(command)
+    let spawned = shell(command)
         .envs(variables.iter().map(|(name, value)| (name, value)))
-        .process_group(0)
         .stdin(Stdio::piped())
         .spawn();
     worker.inherit(false)?;
@@ -49,15 +46,6 @@ pub(super) fn run(
     worker.runs(None);
     let status = waited.context("--exec")?;
     Ok(if status.success() { Ended::Well } else { Ended::Badly(describe(status)) })
-}
-
-/// How a command ended, in words.
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => status.to_string(),
-    }
 }
 
 fn feed_and_wait(child: &mut Child, input: &[&[u8]], shutdown: &Shutdown) -> anyhow::Result<ExitStatus> {

@@ -1,20 +1,19 @@
 //! Reading for a consumer: the shards that this process holds, as they come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::args::GetArgs;
-use super::follow::Waiter;
-use super::trouble::Trouble;
+
 use super::until;
 use crate::cli::meter::Meter;
-use crate::cli::report;
+use crate::cli::patience::Waiting;
 use crate::cli::signal::Shutdown;
+use crate::cli::trouble::Trouble;
 use crate::cli::value::Position;
 use crate::record::ShardId;
-use crate::stream::{Consumer, Error, Order, Patience, Stream, StreamReader, Until, Worker};
+use crate::stream::{Consumer, Error, Order, Stream, StreamReader, Until, Waiter, Worker};
 
 /// So often the leases are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -33,19 +32,6 @@ pub(super) struct Member {
     /// Shards to be handed back.
     leaving: BTreeSet<ShardId>,
     shutdown: &'static Shutdown,
-}
-
-/// Whoever waits for the consumer's lock says so, and ends when a signal asks for it.
-pub(super) struct Waiting(pub(super) &'static Shutdown);
-
-impl Patience for Waiting {
-    fn check(&self) -> io::Result<()> {
-        self.0.check().map_err(Into::into)
-    }
-
-    fn tell(&self, text: &str) {
-        report::say("kget", text, None);
-    }
 }
 
 /// What a look at the leases changed.
@@ -69,8 +55,12 @@ impl Member {
         let until = until(args.range.until, now_us)?;
         StreamReader::check_until(&stream, until)?;
         let from = args.range.from.unwrap_or(if follow { Position::Latest } else { Position::TrimHorizon });
-        let consumer =
-            Consumer::open_or_create(&stream, name, from.start(now_us), Some(Arc::new(Waiting(shutdown))))?;
+        let consumer = Consumer::open_or_create(
+            &stream,
+            name,
+            from.start(now_us),
+            Some(Arc::new(Waiting { program: "kget", shutdown })),
+        )?;
         let waiter = follow.then(|| {
             let mut waiter = Waiter::new(&stream);
             waiter.also(consumer.dir());

@@ -4,14 +4,12 @@ mod args;
 mod consume;
 mod emit;
 mod exec;
-mod follow;
 mod handler;
 mod ledger;
 mod member;
 mod out;
 mod page;
 mod plain;
-mod trouble;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +21,7 @@ pub use args::GetArgs;
 pub use page::PAGE;
 
 use super::meter::{Meter, Progress};
+use super::patience::Waiting;
 use super::report::HintExt;
 use super::stream_name::quote;
 use super::value::Position;
@@ -75,7 +74,7 @@ fn commit_bookmark(
     let consumers = || format!("kshard consumers {}", quote(&stream.path().to_string_lossy()));
     Consumer::open(stream, name)
         .with_hint(consumers)?
-        .patient(Arc::new(member::Waiting(shutdown)))
+        .patient(Arc::new(Waiting { program: "kget", shutdown }))
         .commit(&bookmark)
         .with_context(|| format!("bookmark {}", file.display()))?;
     Ok(Outcome::Done)
@@ -85,7 +84,7 @@ fn commit_bookmark(
 /// closed the pipe: a checkpoint may have moved past it.
 fn outcome(
     args: &GetArgs,
-    trouble: &trouble::Trouble,
+    trouble: &crate::cli::trouble::Trouble,
     records: u64,
     read: anyhow::Result<()>,
 ) -> anyhow::Result<Outcome> {

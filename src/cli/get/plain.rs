@@ -2,15 +2,15 @@
 
 use super::args::GetArgs;
 use super::emit::Emitter;
-use super::follow::Waiter;
+
 use super::out::Out;
-use super::trouble::Trouble;
 use super::{meter, outcome, until};
 use crate::cli::Outcome;
 use crate::cli::meter::Meter;
 use crate::cli::signal::Shutdown;
+use crate::cli::trouble::Trouble;
 use crate::cli::value::Position;
-use crate::stream::{Polled, Stream, StreamReader, Until};
+use crate::stream::{Polled, Stream, StreamReader, Until, Waiter};
 
 /// A writer stamps a record before it is visible; after this it is there or will be stamped later.
 const STAMP_US: i64 = 1_000_000;
@@ -21,7 +21,7 @@ pub(super) fn run(args: &GetArgs, stream: Stream, shutdown: &'static Shutdown) -
     let now_us = stream.system().clock.now_us();
     let from = args.range.from.unwrap_or(if follow { Position::Latest } else { Position::TrimHorizon });
     let until = until(args.range.until, now_us)?;
-    let trouble = Trouble::new(&stream, args.on_error());
+    let trouble = Trouble::new("kget", &stream, args.on_error());
     let emitter = Emitter::new(&stream, &args.format(), !args.no_deaggregate, args.range.limit)?;
     let waiter = follow.then(|| Waiter::new(&stream));
     let reader = StreamReader::open(stream, from.start(now_us), until, args.order(), args.shard)?;

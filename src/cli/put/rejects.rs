@@ -65,7 +65,8 @@ impl Rejects {
         }
         if matches!(self.action, OnError::Reject(_)) {
             self.truncated += u64::from(truncated);
-            let rejection = Rejection { reason, number: Some(number), input: Some(input), truncated };
+            let rejection =
+                Rejection { reason, number: Some(number), input: Some(input), truncated, more: "" };
             write_rejected(record, &rejection, &mut self.buffer);
         }
     }

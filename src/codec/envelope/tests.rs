@@ -159,7 +159,7 @@ fn a_key_is_looked_for_where_an_envelope_has_none() {
 #[test]
 fn a_rejected_record_is_put_back_as_it_is() {
     let rejection =
-        Rejection { reason: "no \"key\"", number: Some(4), input: Some("a.csv"), truncated: false };
+        Rejection { reason: "no \"key\"", number: Some(4), input: Some("a.csv"), truncated: false, more: "" };
     let mut out = Vec::new();
     write_rejected(&Rejected { payload: b"1,2", ..Rejected::default() }, &rejection, &mut out);
     assert_eq!(

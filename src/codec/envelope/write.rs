@@ -28,6 +28,8 @@ pub struct Rejection<'a> {
     pub input: Option<&'a str>,
     /// Whether the payload is only the start of what was rejected.
     pub truncated: bool,
+    /// Further members of `error`, as JSON: `"a":1,"b":2`.
+    pub more: &'a str,
 }
 
 /// A record that no stream has taken, as far as it is known.
@@ -272,6 +274,10 @@ fn push_error(rejection: &Rejection<'_>, out: &mut Vec<u8>) {
     }
     if rejection.truncated {
         out.extend_from_slice(b",\"truncated\":true");
+    }
+    if !rejection.more.is_empty() {
+        out.push(b',');
+        out.extend_from_slice(rejection.more.as_bytes());
     }
     out.push(b'}');
 }

@@ -30,7 +30,7 @@ use handle::{Handle, Owner};
 pub(crate) use inode::Random;
 use inode::{Entry, Inode, NameChange};
 
-use super::{Clock, Disk, File, Locks, NOTE_BYTES, System};
+use super::{Clock, Disk, File, Kind, Locks, NOTE_BYTES, Stat, System};
 
 /// What is to go wrong, and when.
 #[derive(Default)]
@@ -380,6 +380,15 @@ impl Disk for Machine {
 
     fn exists(&self, path: &Path) -> bool {
         self.state().names.contains_key(path)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let state = self.state();
+        let (kind, len) = match state.names.get(path).ok_or(io::ErrorKind::NotFound)? {
+            Entry::Directory => (Kind::Directory, 0),
+            Entry::File(inode) => (Kind::File, state.inodes[inode].live.len() as u64),
+        };
+        Ok(Stat { kind, len, modified_us: state.now_us })
     }
 
     // The table is the machine's own and no file: it is always there.

@@ -22,7 +22,9 @@ use crate::stream::{Manifest, RETENTION_MAX_US, Stream};
 const KEPT_BYTES_MAX: u64 = 1 << 20;
 
 /// Keeps count of what could not be read.
-pub(super) struct Trouble {
+pub(crate) struct Trouble {
+    /// The program that speaks.
+    program: &'static str,
     stream: PathBuf,
     /// What to do that records stay longer.
     longer: String,
@@ -31,18 +33,18 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    pub(super) fn new(stream: &Stream, on_error: OnError) -> Self {
+    pub(crate) fn new(program: &'static str, stream: &Stream, on_error: OnError) -> Self {
         let path = stream.path().to_owned();
-        Self { longer: keep_longer(&path, stream.manifest()), stream: path, on_error, met: false }
+        Self { program, longer: keep_longer(&path, stream.manifest()), stream: path, on_error, met: false }
     }
 
     /// Whether something could not be read.
-    pub(super) fn met(&self) -> bool {
+    pub(crate) fn met(&self) -> bool {
         self.met
     }
 
     /// Damage: an error, or a line on standard error.
-    pub(super) fn damage(&mut self, shard: ShardId, damage: &Damage, meter: &Meter) -> anyhow::Result<()> {
+    pub(crate) fn damage(&mut self, shard: ShardId, damage: &Damage, meter: &Meter) -> anyhow::Result<()> {
         let segment = damage.path.file_name().unwrap_or_default().to_string_lossy();
         let lost = damage.next.saturating_sub(damage.first);
         let text = format!(
@@ -57,20 +59,22 @@ impl Trouble {
         );
         if self.on_error == OnError::Fail {
             // Whoever prints it names the stream.
-            return Err(anyhow!(text)).with_hint(|| skipping(std::env::args().skip(1)));
+            return Err(anyhow!(text)).with_hint(|| skipping(self.program, std::env::args().skip(1)));
         }
         let text = format!("stream {}: {text}", show(&self.stream));
         self.met = true;
         if let OnError::Reject(file) = &self.on_error {
-            let file = file.clone().unwrap_or_else(|| self.stream.join("rejects").join("kget.ndjson"));
+            let file = file
+                .clone()
+                .unwrap_or_else(|| self.stream.join("rejects").join(format!("{}.ndjson", self.program)));
             keep(&file, damage, &text).with_context(|| format!("reject file {}", file.display()))?;
         }
-        meter.aside(|| report::say("kget", &text, None));
+        meter.aside(|| report::say(self.program, &text, None));
         Ok(())
     }
 
     /// What retention removed before it was read.
-    pub(super) fn missed(&mut self, shard: ShardId, missed: Missed, meter: &Meter) {
+    pub(crate) fn missed(&mut self, shard: ShardId, missed: Missed, meter: &Meter) {
         self.met = true;
         let text = format!(
             "stream {}: {shard}: missed records {} to {}: {}",
@@ -80,18 +84,18 @@ impl Trouble {
             why_missed(missed),
         );
         let hint = (!missed.repaired).then_some(self.longer.as_str());
-        meter.aside(|| report::say("kget", &text, hint));
+        meter.aside(|| report::say(self.program, &text, hint));
     }
 
     /// A shard that expired as a whole before a consumer had come to its end, so long ago that nobody knows where that
     /// was.
-    pub(super) fn missed_shard(&mut self, shard: ShardId, meter: &Meter) {
+    pub(crate) fn missed_shard(&mut self, shard: ShardId, meter: &Meter) {
         self.met = true;
         let text = format!(
             "stream {}: {shard}: missed what was left of it: retention removed the shard before it was read",
             show(&self.stream),
         );
-        meter.aside(|| report::say("kget", &text, None));
+        meter.aside(|| report::say(self.program, &text, None));
     }
 }
 
@@ -105,8 +109,8 @@ fn why_missed(missed: Missed) -> &'static str {
 }
 
 /// The same command, told to go on.
-fn skipping(mut args: impl Iterator<Item = String>) -> String {
-    let mut words = vec!["kget".to_owned()];
+fn skipping(program: &str, mut args: impl Iterator<Item = String>) -> String {
+    let mut words = vec![program.to_owned()];
     while let Some(arg) = args.next() {
         match arg.as_str() {
             // It was told otherwise.
@@ -150,6 +154,7 @@ fn keep(path: &Path, damage: &Damage, reason: &str) -> anyhow::Result<()> {
         number: None,
         input: damage.path.to_str(),
         truncated: damage.until - damage.offset > got as u64,
+        more: "",
     };
     let mut line = Vec::new();
     let record = Rejected { payload: &bytes[..got], ..Rejected::default() };
@@ -161,7 +166,7 @@ fn keep(path: &Path, damage: &Damage, reason: &str) -> anyhow::Result<()> {
 }
 
 /// How many records, for the eye.
-pub(super) fn records(count: u64) -> String {
+pub(crate) fn records(count: u64) -> String {
     format!("{} record{}", show_count(count), if count == 1 { "" } else { "s" })
 }
 
@@ -172,7 +177,7 @@ mod tests {
     /// The hint said `--on-error fail --on-error skip`, which is refused.
     #[test]
     fn the_command_to_try_says_what_becomes_of_damage_once() {
-        let skips = |line: &str| skipping(line.split(' ').map(str::to_owned));
+        let skips = |line: &str| skipping("kget", line.split(' ').map(str::to_owned));
         assert_eq!(skips("dm --on-error fail -n 3"), "kget dm -n 3 --on-error skip");
         assert_eq!(skips("dm --on-error=reject=x --shard 1"), "kget dm --shard 1 --on-error skip");
     }

@@ -5,8 +5,9 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::error::Error;
+use super::{Stream, StreamReader};
 use crate::record::ShardId;
-use crate::stream::{self, Stream, StreamReader};
 use crate::sys::watch::Watch;
 
 /// The longest time between two looks where the kernel tells of changes.
@@ -17,7 +18,7 @@ const LOOK_WELL: Duration = Duration::from_secs(10);
 const LOOK_BLIND: Duration = Duration::from_millis(250);
 
 /// Waits until a stream may have more.
-pub(super) struct Waiter {
+pub struct Waiter {
     watch: Watch,
     watched: BTreeSet<ShardId>,
     /// The shards by the numbers that the watch knows them by.
@@ -29,7 +30,8 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    pub(super) fn new(stream: &Stream) -> Self {
+    /// A watch on a stream.
+    pub fn new(stream: &Stream) -> Self {
         let mut watch = Watch::new();
         let manifest = watch.add(stream.path());
         let now = Instant::now();
@@ -38,19 +40,19 @@ impl Waiter {
     }
 
     /// Watches another directory.
-    pub(super) fn also(&mut self, dir: &Path) {
+    pub fn also(&mut self, dir: &Path) {
         self.watch.add(dir);
     }
 
     /// Waits for a change, for `wake` or for the time to look, at most for `most`, and lets the reader look again at
     /// what has changed; when it is time, or the kernel has lost count, at everything. Answers whether it was that, or a
     /// change elsewhere.
-    pub(super) fn wait(
+    pub fn wait(
         &mut self,
         reader: &mut StreamReader,
         wake: BorrowedFd<'_>,
         most: Option<Duration>,
-    ) -> Result<bool, stream::Error> {
+    ) -> Result<bool, Error> {
         if self.watch_new(reader) {
             // What came before it was watched is seen before anybody waits.
             reader.refresh()?;

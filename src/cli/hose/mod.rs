@@ -1,0 +1,97 @@
+//! `khose`: streams, or standard input, to object stores and services.
+
+mod args;
+mod config;
+mod deliver;
+mod file;
+mod formats;
+mod page;
+mod prometheus;
+mod report;
+mod services;
+mod setup;
+mod stages;
+mod stdin;
+mod target;
+
+use std::ffi::OsString;
+
+use anyhow::{Context as _, anyhow};
+
+pub use args::HoseArgs;
+pub use page::PAGE;
+
+use super::report::HintExt;
+use super::{Outcome, signal};
+use crate::sys::System;
+use target::Target;
+
+/// Delivers as the arguments say.
+pub fn run(args: HoseArgs) -> anyhow::Result<Outcome> {
+    let args = config::merged(args)?;
+    let children = args.stages.transform.is_some() || args.stages.filter.is_some();
+    let shutdown = signal::install_to_stay(children)?;
+    let (sources, destination) = words(&args)?;
+    let context = setup::store_context(&args, &System::real());
+    let target = Target::parse(&destination, &args)?;
+    let run = Run { args, context, target, shutdown };
+    if let [only] = sources.as_slice()
+        && only == "-"
+    {
+        return run.stdin();
+    }
+    if sources.iter().any(|source| source == "-") {
+        return Err(anyhow!("standard input is a source of its own, and not one of several"))
+            .hint("khose - DEST");
+    }
+    run.streams(&sources)
+}
+
+/// The sources, and the destination.
+fn words(args: &HoseArgs) -> anyhow::Result<(Vec<OsString>, String)> {
+    let mut words = args.words.clone();
+    let destination = words.pop().context("a destination is missing")?;
+    anyhow::ensure!(!words.is_empty(), "a source is missing: give STREAM and DEST");
+    let destination = destination
+        .into_string()
+        .map_err(|word| anyhow!("destination {}: it is not UTF-8", word.display()))?;
+    Ok((words, destination))
+}
+
+/// One run of the program.
+struct Run {
+    args: HoseArgs,
+    context: crate::hose::store::Context,
+    target: Target,
+    shutdown: &'static signal::Shutdown,
+}
+
+impl Run {
+    /// Delivers streams: one after the other, or following all of them at once.
+    fn streams(&self, sources: &[OsString]) -> anyhow::Result<Outcome> {
+        if sources.len() == 1 || !self.args.follow.follow {
+            let mut outcome = Outcome::Done;
+            for source in sources {
+                outcome = worse(outcome, self.stream(source, sources.len() > 1)?);
+            }
+            return Ok(outcome);
+        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                sources.iter().map(|source| scope.spawn(move || self.stream(source, true))).collect();
+            let mut outcome = Ok(Outcome::Done);
+            for thread in threads {
+                let one = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                outcome = match (outcome, one) {
+                    (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+                    (Ok(so_far), Ok(one)) => Ok(worse(so_far, one)),
+                };
+            }
+            outcome
+        })
+    }
+}
+
+fn worse(a: Outcome, b: Outcome) -> Outcome {
+    if a == Outcome::Done { b } else { a }
+}
