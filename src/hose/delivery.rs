@@ -326,6 +326,8 @@ impl<'r> Delivery<'r> {
     }
 
     fn go(&mut self) -> anyhow::Result<()> {
+        // Before anything else: a batch that is done again wants its shards.
+        self.source.look()?;
         loop {
             if let Some(stopped) = self.reporter.stop() {
                 self.finish(Some(GRACE))?;
