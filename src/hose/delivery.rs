@@ -20,6 +20,7 @@ use super::dest::{Batch, Parcel};
 use super::failure::{ErrorType, Failure};
 use super::format::Format;
 use super::format::body::{Body, BodyWriter, Scratch};
+use super::format::columns::Columns;
 use super::gather::{Extents, FailedRecord, Finished, Gather, Hints, PartitionKey};
 use super::ledger::{Entry, FORM, ObjectNote, Standing, Totals};
 use super::metrics::Metrics;
@@ -29,8 +30,8 @@ use super::stage::{Chain, Fate, Item};
 use super::track::{Among, ObjectId, Positions, ShardPosition, Tracker};
 use crate::codec::Encode as _;
 use crate::codec::envelope::EnvelopeEncoder;
-use crate::log::{Damage, Missed};
 use crate::record::{Record, ShardId};
+use crate::stream::{Damage, Missed};
 use crate::sys::System;
 
 /// Records are given to the stages in lots of at most this many bytes, or as many as this: what the service hands to a
@@ -99,6 +100,24 @@ pub struct Settings {
     pub fingerprint: String,
     /// Where bodies are written.
     pub scratch: Scratch,
+}
+
+/// What a delivery works with.
+pub struct Parts {
+    /// What is done to records first.
+    pub chain: Chain,
+    /// Names for objects.
+    pub namer: Namer,
+    /// Where records come from.
+    pub source: Box<dyn Source>,
+    /// What its thread reaches.
+    pub reach: Reach,
+    /// What is known of it from the ledger.
+    pub standing: Standing,
+    /// The runtime of its thread.
+    pub runtime: Runtime,
+    /// What its destination was given, to be asked to finish.
+    pub cancel: Cancel,
 }
 
 /// A delivery at work.
@@ -213,15 +232,10 @@ impl<'r> Delivery<'r> {
     /// Takes up a delivery where it stands.
     pub fn begin(
         mut settings: Settings,
-        chain: Chain,
-        mut namer: Namer,
-        source: Box<dyn Source>,
-        reach: Reach,
-        standing: Standing,
-        runtime: Runtime,
-        cancel: Cancel,
+        parts: Parts,
         reporter: &'r mut dyn Reporter,
     ) -> anyhow::Result<Self> {
+        let Parts { chain, mut namer, source, reach, standing, runtime, cancel } = parts;
         let gather = Gather::new(settings.format.clone(), settings.hints, settings.scratch.clone())?;
         let last = standing.last.as_ref();
         let version = match last {
@@ -247,8 +261,7 @@ impl<'r> Delivery<'r> {
             }
         }
         let columns = settings.format.as_ref().and_then(|format| format.columns());
-        let kept_schema =
-            columns.map(|columns| columns.schema()).filter(|schema| !schema.columns().is_empty());
+        let kept_schema = columns.map(Columns::schema).filter(|schema| !schema.columns().is_empty());
         let kept_schema = kept_schema.map(|schema| schema.to_ddl());
         let state = State {
             tracker,
@@ -313,6 +326,8 @@ impl<'r> Delivery<'r> {
     }
 
     fn go(&mut self) -> anyhow::Result<()> {
+        // Before anything else: a batch that is done again wants its shards.
+        self.source.look()?;
         loop {
             if let Some(stopped) = self.reporter.stop() {
                 self.finish(Some(GRACE))?;

@@ -23,6 +23,8 @@ use crate::record::ShardId;
 /// cores share an object of a few megabytes, and what an Arrow decoder does best with.
 const CHUNK_BYTES: usize = 1 << 20;
 const CHUNK_ROWS: usize = 8192;
+/// So many finished objects may wait for a destination, or as many as are open: they lie on the disk.
+const WAITING_MAX: usize = 4;
 /// Smaller ones where objects are small, or their ends would be missed.
 const CHUNK_BYTES_MIN: usize = 32 << 10;
 
@@ -157,6 +159,9 @@ struct InFlight {
     bytes: u64,
     done: Receiver<(Chunk, Prepared)>,
 }
+
+/// Tells what an object of a partition is to carry, by the records in it.
+pub type Notes<'a> = dyn Fn(&PartitionKey, &Extents) -> Vec<(String, String)> + 'a;
 
 /// All open objects.
 pub struct Gather {
@@ -441,7 +446,8 @@ impl Gather {
 
     /// Whether what waits to be delivered is so much that no more should be read.
     pub fn is_crowded(&self) -> bool {
-        self.closed.len() >= self.hints.partitions_max.max(2) || self.memory > 2 * self.hints.memory_max
+        let waiting = self.closed.len();
+        waiting >= self.by_partition.len().max(WAITING_MAX) || self.memory > 2 * self.hints.memory_max
     }
 
     /// The objects that have ended.
@@ -476,7 +482,7 @@ impl Gather {
     pub fn finish(
         &mut self,
         ids: &BTreeSet<ObjectId>,
-        notes: &dyn Fn(&PartitionKey, &Extents) -> Vec<(String, String)>,
+        notes: &Notes<'_>,
     ) -> anyhow::Result<(Vec<Finished>, Vec<FailedRecord>)> {
         for &id in ids {
             self.end(id);

@@ -102,6 +102,7 @@ impl Namer {
     }
 
     /// One object with this name.
+    #[must_use]
     pub fn fixed(mut self, name: &str) -> Self {
         self.fixed = Some(Arc::from(name));
         self
@@ -173,16 +174,15 @@ impl Namer {
             error_type: None,
         };
         self.partitioner.partition(&context, &mut self.text).map_err(|error| name_failure(&error))?;
-        let partition = match self.known.get(self.text.as_str()) {
-            Some(known) => Arc::clone(known),
-            None => {
-                if self.known.len() >= KNOWN_MAX {
-                    self.known.clear();
-                }
-                let new: PartitionKey = Arc::from(self.text.as_str());
-                self.known.insert(Arc::clone(&new));
-                new
+        let partition = if let Some(known) = self.known.get(self.text.as_str()) {
+            Arc::clone(known)
+        } else {
+            if self.known.len() >= KNOWN_MAX {
+                self.known.clear();
             }
+            let new: PartitionKey = Arc::from(self.text.as_str());
+            self.known.insert(Arc::clone(&new));
+            new
         };
         if !self.by_keys {
             let span = self.partitioner.span(origin.arrival_us);

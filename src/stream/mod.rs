@@ -78,6 +78,7 @@ pub use waiter::Waiter;
 
 use crate::hash::HashRange;
 use crate::log::{self, LogDir, LogId, Roll};
+pub use crate::log::{Damage, Missed};
 use crate::record::{SequenceNumber, ShardId};
 use crate::sys::{Locks, System};
 

@@ -30,6 +30,13 @@ struct State {
     idle: Vec<RowDecoder>,
 }
 
+/// A decoder, and what it is for.
+struct Lent {
+    schema: Arc<Schema>,
+    version: u64,
+    decoder: RowDecoder,
+}
+
 /// A block that was decoded.
 #[derive(Debug, Clone)]
 pub struct Converted {
@@ -80,21 +87,28 @@ impl Decoders {
 
     /// Decodes a block, laid out as for [`RowDecoder`].
     pub fn decode(&self, bytes: &[u8], ends: &[u32]) -> Converted {
-        let (version, mut decoder) = self.borrow();
-        if !self.evolving {
-            let decoded = decoder.decode(bytes, ends);
-            return self.give_back(version, decoder, decoded);
+        let mut lent = self.lend();
+        let decoded = if self.evolving {
+            match lent.decoder.fit(bytes, ends) {
+                Outcome::Rows(decoded) => decoded,
+                Outcome::Drift => {
+                    lent = self.grow(bytes, ends);
+                    lent.decoder.settle(bytes, ends)
+                }
+            }
+        } else {
+            lent.decoder.decode(bytes, ends)
+        };
+        let Lent { schema, version, decoder } = lent;
+        let mut state = self.state();
+        if state.version == version {
+            state.idle.push(decoder);
         }
-        if let Outcome::Rows(decoded) = decoder.fit(bytes, ends) {
-            return self.give_back(version, decoder, decoded);
-        }
-        let (version, mut decoder) = self.grow(bytes, ends);
-        let decoded = decoder.settle(bytes, ends);
-        self.give_back(version, decoder, decoded)
+        Converted { schema, version, decoded }
     }
 
     /// Makes the schema one that takes a block.
-    fn grow(&self, bytes: &[u8], ends: &[u32]) -> (u64, RowDecoder) {
+    fn grow(&self, bytes: &[u8], ends: &[u32]) -> Lent {
         let _turn = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let schema = self.schema();
         let grown = Inference::new(&schema, &self.options).and_then(|mut inference| {
@@ -115,27 +129,17 @@ impl Decoders {
             let version = state.version + 1;
             *state = State { schema: Arc::new(schema), version, prototype, idle: Vec::new() };
         }
-        self.borrow()
+        self.lend()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn borrow(&self) -> (u64, RowDecoder) {
+    fn lend(&self) -> Lent {
         let mut state = self.state();
         let decoder = state.idle.pop().unwrap_or_else(|| state.prototype.clone());
-        (state.version, decoder)
-    }
-
-    fn give_back(&self, version: u64, decoder: RowDecoder, decoded: Decoded) -> Converted {
-        let schema = Arc::new(decoder.schema().clone());
-        let mut state = self.state();
-        if state.version != version {
-            return Converted { schema, version, decoded };
-        }
-        state.idle.push(decoder);
-        Converted { schema: state.schema.clone(), version, decoded }
+        Lent { schema: state.schema.clone(), version: state.version, decoder }
     }
 }
 

@@ -27,6 +27,9 @@ mod hose_redshift;
 /// Services: HTTP endpoints, OpenSearch, Splunk.
 #[cfg(feature = "hose")]
 mod hose_services;
+/// khose from a shell and from cron.
+#[cfg(feature = "hose")]
+mod hose_session;
 /// Places that hold objects, against real servers.
 #[cfg(feature = "hose")]
 mod hose_store;

@@ -204,9 +204,9 @@ pub(super) struct ObjectArgs {
     #[arg(long, value_name = "TEXT", value_parser = word::<Extension>)]
     pub(super) extension: Option<String>,
 
-    /// Deliver an object when it has this size, as it will lie there
-    #[arg(long, value_name = "SIZE", value_parser = value::size_above_zero, default_value = "128MiB")]
-    pub(super) buffer_size: u64,
+    /// Deliver an object, or a batch, when it has this size, as it will lie there [default: 128MiB; of services 5MiB]
+    #[arg(long, value_name = "SIZE", value_parser = value::size_above_zero)]
+    pub(super) buffer_size: Option<u64>,
 
     /// Deliver an object when it is so old (0: at once)
     #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "5m")]

@@ -40,8 +40,8 @@ fn read(path: &Path, line: &[OsString]) -> anyhow::Result<HoseArgs> {
     let mut destination = None;
     for (key, value) in &table {
         match key.as_str() {
-            "source" | "sources" => named = texts(key, value)?.into_iter().map(Into::into).collect(),
-            "destination" => destination = texts(key, value)?.pop(),
+            "source" | "sources" => named = texts(value).into_iter().map(Into::into).collect(),
+            "destination" => destination = texts(value).pop(),
             "config" => anyhow::bail!("`config` in a configuration"),
             _ => {
                 let long = key.replace('_', "-");
@@ -56,7 +56,7 @@ fn read(path: &Path, line: &[OsString]) -> anyhow::Result<HoseArgs> {
                     continue;
                 }
                 if arg.get_action().takes_values() {
-                    for text in texts(key, value)? {
+                    for text in texts(value) {
                         words.push(format!("--{long}={text}").into());
                     }
                 } else if value.as_bool().with_context(|| format!("`{key}` is true or false"))? {
@@ -88,8 +88,8 @@ fn first_line(error: &clap::Error) -> String {
 }
 
 /// A value, or the values of a list, as they would be typed.
-fn texts(key: &str, value: &toml::Value) -> anyhow::Result<Vec<String>> {
-    Ok(match value {
+fn texts(value: &toml::Value) -> Vec<String> {
+    match value {
         toml::Value::String(text) => vec![text.clone()],
         toml::Value::Integer(number) => vec![number.to_string()],
         toml::Value::Float(number) => vec![number.to_string()],
@@ -98,7 +98,7 @@ fn texts(key: &str, value: &toml::Value) -> anyhow::Result<Vec<String>> {
         toml::Value::Array(list) => {
             let mut all = Vec::new();
             for value in list {
-                all.extend(texts(key, value)?);
+                all.extend(texts(value));
             }
             all
         }
@@ -106,11 +106,11 @@ fn texts(key: &str, value: &toml::Value) -> anyhow::Result<Vec<String>> {
         toml::Value::Table(table) => {
             let mut all = Vec::new();
             for (name, value) in table {
-                for text in texts(key, value)? {
+                for text in texts(value) {
                     all.push(format!("{name}={text}"));
                 }
             }
             all
         }
-    })
+    }
 }

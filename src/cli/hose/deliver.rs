@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::report::{PROGRAM, Report};
 use super::target::Target;
-use super::{Run, formats, setup, stages, stdin};
+use super::{Run, file, formats, setup, stages, stdin};
 use crate::cli::args::StreamArg;
 use crate::cli::patience::Waiting;
 use crate::cli::trouble::Trouble;
@@ -22,7 +22,7 @@ use crate::codec::InputFormat;
 use crate::codec::envelope::EnvelopeEncoder;
 use crate::hose::cancel::Cancel;
 use crate::hose::courier::{CourierError, ErrorOutput, Reach, Runtime};
-use crate::hose::delivery::{Backup, Delivery, Settings};
+use crate::hose::delivery::{self, Backup, Delivery, Settings};
 use crate::hose::dest::objects::Objects;
 use crate::hose::dest::{DeliveryError, Destination};
 use crate::hose::format::Format;
@@ -31,7 +31,7 @@ use crate::hose::ledger::{FOLDER, Ledger, Standing};
 use crate::hose::naming::Signature;
 use crate::hose::source::{Busy, Source, StreamSource};
 use crate::hose::store::{Attributes, Location};
-use crate::stream::{Consumer, NewStream, Stream, Until};
+use crate::stream::{Consumer, NewStream, Stream};
 use crate::sys::System;
 
 impl Run {
@@ -39,13 +39,13 @@ impl Run {
     pub(super) fn stream(&self, source: &OsStr, many: bool) -> anyhow::Result<Outcome> {
         let stream = about::open_to_read(&StreamArg { stream: source.to_owned() })?;
         let path = stream.path().to_owned();
-        self.deliver(stream, many, None).with_context(|| stream_name::context(&path))
+        self.deliver(&stream, many, None).with_context(|| stream_name::context(&path))
     }
 
     /// `filled` says that what fills the stream has ended, and the delivery with it.
     fn deliver(
         &self,
-        stream: Stream,
+        stream: &Stream,
         _many: bool,
         filled: Option<Arc<AtomicBool>>,
     ) -> anyhow::Result<Outcome> {
@@ -56,14 +56,9 @@ impl Run {
         let now_us = stream.system().clock.now_us();
         let name = self.consumer();
         let from = args.from.unwrap_or(Position::TrimHorizon);
-        let until = match args.until {
-            None => Until::Never,
-            Some(Position::Time(time)) => Until::Time(time.resolve(now_us)),
-            Some(Position::Latest) => Until::Time(now_us.saturating_add(1)),
-            Some(_) => return Err(anyhow!("--until: a delivery ends at a time, or at `latest`")),
-        };
+        let until = file::until(args, now_us)?;
         let waiting = Arc::new(Waiting { program: PROGRAM, shutdown: self.shutdown });
-        let consumer = Consumer::open_or_create(&stream, &name, from.start(now_us), Some(waiting))?;
+        let consumer = Consumer::open_or_create(stream, &name, from.start(now_us), Some(waiting))?;
         let dir = consumer.dir().to_owned();
         let follow = args.follow.follow || filled.is_some();
         let joined = StreamSource::join(consumer, stream.clone(), follow, until, self.shutdown.fd());
@@ -78,7 +73,7 @@ impl Run {
             Some(filled) => source.until_filled(filled),
             None => source,
         };
-        let trouble = Trouble::new(PROGRAM, &stream, args.on_error.clone().unwrap_or(OnError::Reject(None)));
+        let trouble = Trouble::new(PROGRAM, stream, args.on_error.clone().unwrap_or(OnError::Reject(None)));
         let about = About {
             name: stream.name().to_owned(),
             id: stream.manifest().stream_id,
@@ -143,7 +138,7 @@ impl Run {
                 outcome
             });
             let delivered =
-                self.deliver(stream, false, Some(filled)).with_context(|| stream_name::context(&path));
+                self.deliver(&stream, false, Some(filled)).with_context(|| stream_name::context(&path));
             let put = putting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // What is in the spool is safe, and the next run delivers it.
             match (put, delivered) {
@@ -207,7 +202,7 @@ impl Run {
             stream: (about.name.clone(), about.id),
             name: about.delivery.clone(),
             follow: about.follow,
-            hints: setup::hints(args),
+            hints: setup::hints(args, &self.target),
             format: parts.format,
             schema: parts.schema,
             one_object: None,
@@ -235,8 +230,8 @@ impl Run {
         };
         let chain = stages::chain(args, &about.name)?;
         let namer = parts.namer;
-        let delivery =
-            Delivery::begin(settings, chain, namer, source, reach, standing, runtime, cancel, &mut report)?;
+        let parts = delivery::Parts { chain, namer, source, reach, standing, runtime, cancel };
+        let delivery = Delivery::begin(settings, parts, &mut report)?;
         match delivery.run() {
             // Whoever read standard output has had enough: a normal end.
             Err(error) if error.chain().any(is_closed) => Ok(Outcome::Done),
@@ -254,7 +249,9 @@ impl Run {
         cancel: &Cancel,
     ) -> anyhow::Result<Parts> {
         match &self.target {
-            Target::Objects(location) => self.object_parts(about, signature, system, runtime, location),
+            Target::Objects(location) => {
+                self.object_parts(about, signature, system, runtime, cancel, location)
+            }
             Target::Service(service, url) => {
                 self.service_parts(about, signature, system, cancel, *service, url)
             }
@@ -270,6 +267,7 @@ impl Run {
         signature: &Signature,
         system: &System,
         runtime: &Runtime,
+        cancel: &Cancel,
         location: &Location,
     ) -> anyhow::Result<Parts> {
         let args = &self.args;
@@ -293,7 +291,7 @@ impl Run {
             content_type: Some(opened.format.content_type().to_owned()),
             ..Attributes::default()
         };
-        let destination = Box::new(Objects::new(store, setup::policy(args), attributes));
+        let destination = Box::new(Objects::new(store, setup::policy(args), attributes, cancel));
         Ok(Parts {
             destination,
             ledger: Some(ledger),

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::anyhow;
 use uuid::Uuid;
 
+use super::args::HoseArgs;
 use super::report::{PROGRAM, Report};
 use super::{Run, formats, setup, stages, stdin};
 use crate::cli::Outcome;
@@ -15,7 +16,7 @@ use crate::cli::value::{OnError, Position};
 use crate::codec::InputFormat;
 use crate::hose::cancel::Cancel;
 use crate::hose::courier::{Reach, Runtime};
-use crate::hose::delivery::{ColumnsChanged, Delivery, Settings};
+use crate::hose::delivery::{ColumnsChanged, Delivery, Parts, Settings};
 use crate::hose::dest::objects::{IfSame, Objects};
 use crate::hose::format::body::Scratch;
 use crate::hose::gather::Hints;
@@ -31,13 +32,13 @@ impl Run {
     /// Writes one object from a range of the stream, or from standard input. Nothing is remembered.
     pub(super) fn file(
         &self,
-        stream: Option<Stream>,
+        stream: Option<&Stream>,
         place: &Location,
         name: &str,
     ) -> anyhow::Result<Outcome> {
         let mut columns = Schema::default();
         loop {
-            match self.file_of(stream.clone(), place, name, &columns) {
+            match self.file_of(stream.cloned(), place, name, &columns) {
                 Err(error) if error.is::<ColumnsChanged>() => {
                     let Some(ColumnsChanged(changed)) = error.downcast_ref() else { return Err(error) };
                     if stream.is_none() {
@@ -75,22 +76,14 @@ impl Run {
             Some(stream) => (stream.name().to_owned(), stream.manifest().stream_id),
             None => ("stdin".to_owned(), Uuid::new_v4()),
         };
-        let (source, follow): (Box<dyn Source>, bool) = match stream {
-            Some(stream) => {
-                let from = args.from.unwrap_or(Position::TrimHorizon).start(now_us);
-                let until = match args.until {
-                    None => Until::Never,
-                    Some(Position::Time(time)) => Until::Time(time.resolve(now_us)),
-                    Some(Position::Latest) => Until::Time(now_us.saturating_add(1)),
-                    Some(_) => return Err(anyhow!("--until: a delivery ends at a time, or at `latest`")),
-                };
-                (Box::new(RangeSource::open(stream, from, until)?), false)
-            }
-            None => {
-                let format = args.input.input.unwrap_or(InputFormat::Lines);
-                (Box::new(stdin::Stdin::open(format, &system, self.shutdown)?), true)
-            }
+        let (source, follow): (Box<dyn Source>, bool) = if let Some(stream) = stream {
+            let from = args.from.unwrap_or(Position::TrimHorizon).start(now_us);
+            (Box::new(RangeSource::open(stream, from, until(args, now_us)?)?), false)
+        } else {
+            let format = args.input.input.unwrap_or(InputFormat::Lines);
+            (Box::new(stdin::Stdin::open(format, &system, self.shutdown)?), true)
         };
+        let cancel = Cancel::new();
         let store = place.open(&self.context)?;
         let scratch = match place.local_path() {
             Some(root) => Scratch::new(&system, root),
@@ -106,8 +99,9 @@ impl Run {
             ..Attributes::default()
         };
         let same = if args.if_changed { IfSame::Keep } else { IfSame::Write };
-        let destination = Objects::new(Arc::clone(&store), setup::policy(args), attributes).when_same(same);
-        let hints = Hints { size: u64::MAX, interval: setup::NEVER, ..setup::hints(args) };
+        let destination =
+            Objects::new(Arc::clone(&store), setup::policy(args), attributes, &cancel).when_same(same);
+        let hints = Hints { size: u64::MAX, interval: setup::NEVER, ..setup::hints(args, &self.target) };
         let settings = Settings {
             system: system.clone(),
             stream: (delivery.clone(), id),
@@ -123,7 +117,6 @@ impl Run {
             fingerprint: String::new(),
             scratch,
         };
-        let cancel = Cancel::new();
         let reach = Reach {
             system: system.clone(),
             destination: Box::new(destination),
@@ -145,20 +138,29 @@ impl Run {
             system,
         };
         let chain = stages::chain(args, &delivery)?;
-        let delivery = Delivery::begin(
-            settings,
+        let parts = Parts {
             chain,
             namer,
             source,
             reach,
-            Standing::default(),
-            Runtime::new()?,
+            standing: Standing::default(),
+            runtime: Runtime::new()?,
             cancel,
-            &mut report,
-        )?;
+        };
+        let delivery = Delivery::begin(settings, parts, &mut report)?;
         let metrics = delivery.run();
         report.end(metrics)
     }
+}
+
+/// Where a read ends.
+pub(super) fn until(args: &HoseArgs, now_us: i64) -> anyhow::Result<Until> {
+    Ok(match args.until {
+        None => Until::Never,
+        Some(Position::Time(time)) => Until::Time(time.resolve(now_us)),
+        Some(Position::Latest) => Until::Time(now_us.saturating_add(1)),
+        Some(_) => return Err(anyhow!("--until: a delivery ends at a time, or at `latest`")),
+    })
 }
 
 /// Where the failed records of a file go: beside it.

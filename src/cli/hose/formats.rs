@@ -76,7 +76,7 @@ fn given(text: &str) -> anyhow::Result<Schema> {
             let content = std::fs::read_to_string(text).with_context(|| format!("--schema {text}"))?;
             Schema::parse(&content).with_context(|| format!("--schema {text}"))
         }
-        None if text.ends_with(".json") || text.ends_with(".sql") => {
+        None if [".json", ".sql"].iter().any(|end| text.to_lowercase().ends_with(end)) => {
             Err(anyhow!("--schema {text}: there is no such file"))
         }
         None => Schema::parse(text).context("--schema"),

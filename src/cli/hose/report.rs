@@ -1,5 +1,6 @@
 //! What khose tells while it works, and at the end.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -108,21 +109,19 @@ impl Report {
             about_size(totals.bytes),
         );
         if totals.failed > 0 {
-            text.push_str(&format!("; {} in the error output", plural(totals.failed, "record")));
+            let _ = write!(text, "; {} in the error output", plural(totals.failed, "record"));
         }
         if totals.dropped > 0 {
-            text.push_str(&format!("; {} left out", plural(totals.dropped, "record")));
+            let _ = write!(text, "; {} left out", plural(totals.dropped, "record"));
         }
         if metrics.billed_bytes > 0 {
-            text.push_str(&format!(
-                " (metered as the service does: {} ingested",
-                about_size(metrics.billed_bytes)
-            ));
+            let _ =
+                write!(text, " (metered as the service does: {} ingested", about_size(metrics.billed_bytes));
             if metrics.converted_bytes > 0 {
-                text.push_str(&format!(", {} converted", about_size(metrics.converted_bytes)));
+                let _ = write!(text, ", {} converted", about_size(metrics.converted_bytes));
             }
             if metrics.partitioned_bytes > 0 {
-                text.push_str(&format!(", {} partitioned", about_size(metrics.partitioned_bytes)));
+                let _ = write!(text, ", {} partitioned", about_size(metrics.partitioned_bytes));
             }
             text.push(')');
         }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::args::HoseArgs;
 use super::report::Voice;
+use super::target::{Service, Target};
 use crate::hose::courier::ErrorOutput;
 use crate::hose::dest::RetryPolicy;
 use crate::hose::errors::ErrorLines;
@@ -34,9 +35,15 @@ pub(super) fn store_context(args: &HoseArgs, system: &System) -> Context {
 }
 
 /// When objects end.
-pub(super) fn hints(args: &HoseArgs) -> Hints {
+pub(super) fn hints(args: &HoseArgs, target: &Target) -> Hints {
+    let size = match target {
+        // Objects that readers like, and the service's default for columns.
+        Target::Objects(_) | Target::File(..) | Target::Service(Service::Redshift, _) => 128 << 20,
+        // The service's default.
+        Target::Service(..) | Target::Stream(_) | Target::Stdout => 5 << 20,
+    };
     Hints {
-        size: args.objects.buffer_size,
+        size: args.objects.buffer_size.unwrap_or(size),
         interval: args.objects.buffer_interval,
         partitions_max: args.objects.partitions_max.max(1),
         memory_max: args.objects.memory,
@@ -45,8 +52,8 @@ pub(super) fn hints(args: &HoseArgs) -> Hints {
 
 /// How long a destination is tried.
 pub(super) fn policy(args: &HoseArgs) -> RetryPolicy {
-    let default = RetryPolicy::default();
-    RetryPolicy { duration: args.service.retry_duration.unwrap_or(default.duration), ..default }
+    let policy = RetryPolicy::default();
+    RetryPolicy { duration: args.service.retry_duration.unwrap_or(policy.duration), ..policy }
 }
 
 /// Where bodies are written on the way to a store that is not on this machine.

@@ -3,12 +3,16 @@
 //! Delivered a second time, a batch has the same names, which are overwritten: exactly once.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::retry::Backoff;
 use super::{Batch, DeliveryError, Destination, Refused, RetryPolicy};
+use crate::hose::cancel::Cancel;
 use crate::hose::format::body::Body;
 use crate::hose::store::{Attributes, PutMode, Store, StoreError};
 
@@ -33,12 +37,13 @@ pub struct Objects {
     policy: RetryPolicy,
     attributes: Attributes,
     if_same: IfSame,
+    cancel: Cancel,
 }
 
 impl Objects {
     /// Objects with these attributes.
-    pub fn new(store: Arc<dyn Store>, policy: RetryPolicy, attributes: Attributes) -> Self {
-        Self { store, policy, attributes, if_same: IfSame::default() }
+    pub fn new(store: Arc<dyn Store>, policy: RetryPolicy, attributes: Attributes, cancel: &Cancel) -> Self {
+        Self { store, policy, attributes, if_same: IfSame::default(), cancel: cancel.clone() }
     }
 
     /// What becomes of an object that is there already with the same bytes.
@@ -68,14 +73,18 @@ impl Objects {
         if self.if_same == IfSame::Keep && self.is_there(name, body).await.map_err(|error| failed(&error))? {
             return Ok(());
         }
-        let begun = Instant::now();
-        let mut pause = self.policy.first_pause;
+        let mut backoff = Backoff::from_first_failure(self.policy, xxh3_64(name.as_bytes()));
         loop {
+            let begun = Instant::now();
             match self.store.put(name, body, PutMode::Overwrite, &self.attributes).await {
                 Ok(()) => return Ok(()),
-                Err(error) if error.is_transient() && begun.elapsed() < self.policy.duration => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(self.policy.longest_pause).max(Duration::from_millis(1));
+                Err(error) if error.is_transient() => {
+                    let Some(pause) = backoff.failed(begun.elapsed(), None) else {
+                        return Err(failed(&error));
+                    };
+                    if !self.cancel.pause(pause).await {
+                        return Err(DeliveryError::Interrupted);
+                    }
                 }
                 Err(error) => return Err(failed(&error)),
             }

@@ -100,7 +100,9 @@ impl CopyFormat {
 
 /// The word for a compression in a `COPY`; nothing for none.
 fn compression_word(compression: &str) -> Result<&'static str, AddressError> {
-    Ok(match compression {
+    // The level is no matter for who reads.
+    let name = compression.split_once(':').map_or(compression, |(name, _)| name);
+    Ok(match name {
         "" | "none" => "",
         "gzip" => " GZIP",
         "zstd" => " ZSTD",
@@ -129,7 +131,7 @@ pub struct Options {
     pub region: Option<String>,
     /// How the objects are read.
     pub format: CopyFormat,
-    /// How they are compressed: `none`, `gzip` or `zstd`.
+    /// How they are compressed: `none`, `gzip` or `zstd`, perhaps with a level (`gzip:6`).
     pub compression: String,
     /// More of the `COPY`, as it is written there.
     pub copy_options: String,
@@ -465,7 +467,7 @@ mod tests {
         )
         .unwrap();
         more.format = CopyFormat::of("csv", true).unwrap();
-        more.compression = "gzip".to_owned();
+        more.compression = "gzip:6".to_owned();
         assert_eq!(
             more.copy("s3://b/m").unwrap(),
             "COPY \"t\" (\"id\", \"at\") FROM 's3://b/m' IAM_ROLE default REGION 'eu-west-1' \

@@ -21,7 +21,7 @@ use super::compress::{Compression, Ratio};
 use super::{Format, ObjectWriter, Piece, Prepared, open_piece};
 
 /// So many bytes are written as one batch: readers work on a batch at a time, and each has a header for every buffer.
-const WAITING_BYTES: usize = 4 << 20;
+const WAITING_BYTES: usize = if cfg!(test) { 256 << 10 } else { 4 << 20 };
 /// About what a schema, an empty batch and a footer are for each column, and beside that.
 const COLUMN_BYTES: u64 = 400;
 const FRAME_BYTES: u64 = 600;

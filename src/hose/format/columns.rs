@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 
 use super::super::chunk::Chunk;
@@ -93,7 +93,10 @@ pub(super) struct Waiting {
     is_set: bool,
     batches: Vec<RecordBatch>,
     pub(super) rows: usize,
+    /// Bytes of values, whatever room there is for more: what is done at so many bytes is done at the same row each time.
     pub(super) bytes: usize,
+    /// Bytes of memory.
+    held: usize,
 }
 
 impl Waiting {
@@ -116,7 +119,8 @@ impl Waiting {
             }
         };
         self.rows += batch.num_rows();
-        self.bytes += batch.get_array_memory_size();
+        self.bytes += value_bytes(&batch);
+        self.held += batch.get_array_memory_size();
         self.batches.push(batch);
         self.gather()?;
         Ok(None)
@@ -134,7 +138,7 @@ impl Waiting {
             let joined = concat_batches(self.batches[from].schema_ref(), &self.batches[from..]);
             self.batches.truncate(from);
             self.batches.push(joined.map_err(io::Error::other)?);
-            self.bytes = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
+            self.held = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
         }
         Ok(())
     }
@@ -146,13 +150,18 @@ impl Waiting {
     }
 
     pub(super) fn take(&mut self) -> Vec<RecordBatch> {
-        (self.rows, self.bytes) = (0, 0);
+        (self.rows, self.bytes, self.held) = (0, 0, 0);
         std::mem::take(&mut self.batches)
     }
 
     pub(super) fn memory(&self) -> u64 {
         // A batch is also a vector of columns, and each of them a handful of counted references.
         let columns = self.batches.first().map_or(0, RecordBatch::num_columns);
-        (self.bytes + self.batches.len() * (columns + 1) * 64) as u64
+        (self.held + self.batches.len() * (columns + 1) * 64) as u64
     }
+}
+
+fn value_bytes(batch: &RecordBatch) -> usize {
+    // A column whose size cannot be told is of a type that no schema has.
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }

@@ -8,8 +8,9 @@
 //! Where columns are inferred, a chunk may bring new ones. Chunks are prepared in any order, so that no single chunk can
 //! tell the engine where the change is: each object decides when a piece comes to it. One that was made before the
 //! change is brought to the object's columns; one that has columns which the object cannot take any more is handed back,
-//! and the engine closes the object and gives the piece to the next ([`ObjectWriter::append`]). Before an object is
-//! delivered, the columns it was written with are in [`columns::Columns::present`], for the engine to keep.
+//! and the engine closes the object and gives the piece to the next ([`ObjectWriter::append`]). Columns are only ever
+//! added or made wider: what [`Format::columns`] says when an object is finished covers those that it was written with,
+//! and the engine keeps that before it delivers the object.
 
 pub mod arrow_ipc;
 pub mod body;

@@ -10,7 +10,7 @@ use super::compress::Compression;
 use super::csv::{CsvFormat, CsvOptions};
 use super::parquet::{ParquetFormat, ParquetOptions};
 use super::text::{Layout, TextFormat};
-use crate::table::{RowOptions, Schema};
+use crate::table::{CsvRows, RowOptions, Schema};
 
 /// A format of objects by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,7 +206,8 @@ pub enum ColumnSource {
     Inferred(Schema),
 }
 
-/// The format that was asked for, ready to work. `source` and `rows` are for formats with columns.
+/// The format that was asked for, ready to work. `source` and `rows` are for formats with columns, whose payloads are
+/// JSON objects.
 ///
 /// # Errors
 /// As [`FormatSpec::check`], and where settings name columns that a fixed schema has not.
@@ -214,6 +215,28 @@ pub fn open_format(
     spec: &FormatSpec,
     source: ColumnSource,
     rows: RowOptions,
+) -> Result<Arc<dyn Format>, String> {
+    open(spec, source, rows, None)
+}
+
+/// The same for payloads that are rows of CSV.
+///
+/// # Errors
+/// As [`open_format`].
+pub fn open_format_of_csv(
+    spec: &FormatSpec,
+    source: ColumnSource,
+    rows: RowOptions,
+    csv: CsvRows,
+) -> Result<Arc<dyn Format>, String> {
+    open(spec, source, rows, Some(csv))
+}
+
+fn open(
+    spec: &FormatSpec,
+    source: ColumnSource,
+    rows: RowOptions,
+    csv: Option<CsvRows>,
 ) -> Result<Arc<dyn Format>, String> {
     let resolved = spec.resolve()?;
     if let Resolved::Text(layout, compression) = resolved {
@@ -223,6 +246,10 @@ pub fn open_format(
     let columns = match source {
         ColumnSource::Fixed(schema) => Columns::fixed(schema, rows),
         ColumnSource::Inferred(schema) => Columns::evolving(schema, rows),
+    };
+    let columns = match csv {
+        None => columns,
+        Some(csv) => columns.and_then(|columns| columns.with_csv(csv)),
     };
     let columns = Arc::new(columns.map_err(|e| e.to_string())?);
     Ok(match resolved {
@@ -265,6 +292,16 @@ mod tests {
             assert_eq!(open(&spec).unwrap().extension(), end);
             assert_eq!(open(&spec).unwrap().columns().is_some(), spec.format.has_columns());
         }
+    }
+
+    #[test]
+    fn rows_of_csv_become_columns_too() {
+        let csv = CsvRows::new(b"a,b", b',').unwrap();
+        let source = ColumnSource::Inferred(Schema::default());
+        let format = open_format_of_csv(&spec("parquet", None), source, RowOptions::default(), csv).unwrap();
+        let prepared = format.prepare(&super::super::text::tests::chunk(&["1,x", "2,y"]));
+        assert_eq!((prepared.rows, prepared.bad.len()), (2, 0));
+        assert_eq!(format.columns().unwrap().schema().to_ddl(), "a bigint, b string");
     }
 
     #[test]

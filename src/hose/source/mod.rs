@@ -10,8 +10,8 @@ pub use stream::{Busy, StreamSource};
 
 use super::chunk::Origin;
 use super::track::{Positions, ShardPosition};
-use crate::log::{Damage, Missed};
 use crate::record::{Attribute, ShardId};
+use crate::stream::{Damage, Missed};
 
 /// One record on its way in.
 #[derive(Debug, Clone, Copy)]

@@ -269,6 +269,17 @@ fn any_value() -> impl Strategy<Value = Json> {
     })
 }
 
+fn any_cell() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => any::<i32>().prop_map(|i| i.to_string()),
+        2 => (-1e9..1e9f64).prop_map(|v| v.to_string()),
+        2 => Just(String::new()),
+        1 => "[0-9]{1,4}|TRUE|false|-0[0-9]|1e[0-9]|[+.]5|NaN",
+        1 => Just(MOMENT.to_owned()),
+        1 => "[a-c,\"\n ]{1,4}",
+    ]
+}
+
 /// Objects of a few keys, so that they meet.
 fn any_rows() -> impl Strategy<Value = Vec<Json>> {
     let row =
@@ -336,5 +347,40 @@ proptest! {
     fn any_payload_is_taken_in_or_named(rows in prop::collection::vec("[\\[\\]{}:,\"a-c0-9.e -]{0,24}", 0..8)) {
         evolve("", &rows);
         evolve("a bigint, b struct<a:string>, c array<double>", &rows);
+    }
+
+    /// Fields of CSV of any kind: the schema takes every row, and as text they are what they were.
+    #[test]
+    fn rows_of_csv_are_all_taken(rows in prop::collection::vec(
+        (any_cell(), any_cell(), any_cell()), 1..12)) {
+        let mut written = csv::Writer::from_writer(Vec::new());
+        let (mut payloads, mut from) = (Vec::new(), 0);
+        for (a, b, c) in &rows {
+            written.write_record([a, b, c]).unwrap();
+            written.flush().unwrap();
+            let now = written.get_ref().len();
+            payloads.push(written.get_ref()[from..now - 1].to_vec());
+            from = now;
+        }
+        let (bytes, ends) = block(&payloads);
+        let header = CsvRows::new(b"a,b,c", b',').unwrap();
+        let options = RowOptions::default();
+        let mut inference = Inference::new(&Schema::default(), &options).unwrap().with_csv(header.clone());
+        prop_assert_eq!(inference.add(&bytes, &ends), []);
+        let schema = inference.schema();
+        let mut decoder = RowDecoder::new(&schema, &options).unwrap().with_csv(header);
+        let Outcome::Rows(fitting) = decoder.fit(&bytes, &ends) else { panic!("{schema} does not take them") };
+        prop_assert_eq!(fitting.bad, []);
+        for (found, (a, b, c)) in objects(&fitting.batch).iter().zip(&rows) {
+            for (name, cell) in [("a", a), ("b", b), ("c", c)] {
+                match &found[name] {
+                    Json::Null => prop_assert_eq!(cell, ""),
+                    Json::String(text) => prop_assert_eq!(text, cell),
+                    Json::Bool(value) => prop_assert_eq!(&value.to_string(), &cell.to_lowercase()),
+                    Json::Number(_) if cell == MOMENT => {}
+                    number => prop_assert_eq!(number.as_f64(), cell.parse().ok()),
+                }
+            }
+        }
     }
 }

@@ -101,6 +101,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Goes over a text if it is the next thing.
+    #[inline]
+    pub(super) fn eat(&mut self, text: &str) -> bool {
+        let found = self.text.as_bytes()[self.at..].starts_with(text.as_bytes());
+        self.at += if found { text.len() } else { 0 };
+        found
+    }
+
     /// The key of a member, and the colon behind it.
     #[inline]
     pub(super) fn key<'s>(&mut self, scratch: &'s mut String) -> Result<&'s str>
@@ -140,28 +148,20 @@ impl<'a> Scanner<'a> {
     #[inline]
     fn plain(&mut self) {
         let bytes = self.text.as_bytes();
-        // Most strings are short; of a long one sixteen bytes are looked at together.
-        let near = bytes.len().min(self.at + 24);
+        // Most strings are short, and not worth the call.
+        let near = bytes.len().min(self.at + 16);
         while self.at < near {
             if ENDS_PLAIN[usize::from(bytes[self.at])] {
                 return;
             }
             self.at += 1;
         }
-        while let Some(part) = bytes.get(self.at..self.at + 16) {
-            // Without a branch for each byte, so that they are compared side by side.
-            let ends = |b: u8| u8::from(b < 0x20) | u8::from(b == b'"') | u8::from(b == b'\\');
-            if part.iter().fold(0, |found, &b| found | ends(b)) != 0 {
-                break;
-            }
-            self.at += 16;
-        }
-        while let Some(&byte) = bytes.get(self.at) {
-            if ENDS_PLAIN[usize::from(byte)] {
-                return;
-            }
-            self.at += 1;
-        }
+        let rest = &bytes[self.at..];
+        let rest = &rest[..memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())];
+        // Without a branch for each byte, so that they are compared side by side.
+        let has_control = rest.iter().fold(0, |found, &b| found | u8::from(b < 0x20)) != 0;
+        let control = has_control.then(|| rest.iter().position(|&b| b < 0x20)).flatten();
+        self.at += control.unwrap_or(rest.len());
     }
 
     #[cold]

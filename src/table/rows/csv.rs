@@ -6,7 +6,7 @@
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
-use super::column::Struct;
+use super::column::{Struct, unknown_column};
 use super::fault::{Fault, Result};
 use super::{Context, RowOptions, Unknown};
 
@@ -146,7 +146,7 @@ impl CsvRows {
         for (i, field) in self.fields().enumerate() {
             let Some(column) = self.columns.get(i).copied().flatten() else {
                 if field.is_some() && context.unknown == Unknown::Noted {
-                    return Err(context.unknown_column(&self.header[i]));
+                    return Err(unknown_column(&self.header[i], context.watch));
                 }
                 continue;
             };

@@ -70,12 +70,4 @@ impl<'o> Context<'o> {
     pub(super) fn new(options: &'o RowOptions, unknown: Unknown, watch: bool) -> Self {
         Self { options, unknown, watch, scratch: String::new(), keys: Keys::default() }
     }
-
-    #[cold]
-    fn unknown_column(&self, key: &str) -> Fault {
-        if self.watch {
-            return Fault::drift();
-        }
-        Fault::value("the schema has no such column".to_owned()).within(Step::Field(key.into()))
-    }
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::RowOptions;
+use crate::table::json::{Scanner, Syntax};
 use crate::table::schema::{Column, SchemaError};
 
 /// Which field a key is of.
@@ -13,12 +14,30 @@ use crate::table::schema::{Column, SchemaError};
 pub(super) struct Names {
     /// By what keys are compared by.
     fields: HashMap<Box<str>, u32>,
-    /// Keys in the order in which they came, and their fields.
-    order: Vec<(Box<str>, Option<u32>)>,
+    /// Keys in the order in which they came.
+    order: Vec<Seen>,
     /// Which of them is expected.
     next: usize,
     limit: usize,
     plain: bool,
+}
+
+/// A key that has come before.
+#[derive(Debug, Clone)]
+struct Seen {
+    /// As it stands in JSON, its quotes and the colon included: it is found by one comparison.
+    text: Box<str>,
+    field: Option<u32>,
+}
+
+impl Seen {
+    fn key(&self) -> &str {
+        &self.text[1..self.text.len() - 2]
+    }
+
+    fn field(&self) -> Option<usize> {
+        self.field.map(|field| field as usize)
+    }
 }
 
 /// Optional keys that are missing in a row: so many are passed over before the key is looked up.
@@ -59,24 +78,30 @@ impl Names {
         self.next = 0;
     }
 
-    /// The field of the next key.
+    /// The field of the key that is next in a text, which is then behind its colon.
     #[inline]
-    pub(super) fn find(&mut self, key: &str, options: &RowOptions) -> Option<usize> {
-        if let Some((expected, field)) = self.order.get(self.next)
-            && **expected == *key
+    pub(super) fn take(
+        &mut self,
+        json: &mut Scanner<'_>,
+        scratch: &mut String,
+        options: &RowOptions,
+    ) -> Result<Option<usize>, Syntax> {
+        if let Some(seen) = self.order.get(self.next)
+            && json.eat(&seen.text)
         {
             self.next += 1;
-            return field.map(|field| field as usize);
+            return Ok(seen.field());
         }
-        self.look_up(key, options)
+        Ok(self.find(json.key(scratch)?, options))
     }
 
-    fn look_up(&mut self, key: &str, options: &RowOptions) -> Option<usize> {
-        let ahead = self.order.iter().skip(self.next + 1).take(MISSING_MAX);
-        for (passed, (expected, field)) in ahead.enumerate() {
-            if **expected == *key {
-                self.next += passed + 2;
-                return field.map(|field| field as usize);
+    /// The field of a key.
+    fn find(&mut self, key: &str, options: &RowOptions) -> Option<usize> {
+        let ahead = self.order.iter().skip(self.next).take(1 + MISSING_MAX);
+        for (passed, seen) in ahead.enumerate() {
+            if seen.key() == key {
+                self.next += passed + 1;
+                return seen.field();
             }
         }
         let field = if self.plain {
@@ -84,9 +109,11 @@ impl Names {
         } else {
             self.fields.get(options.normal(key).as_ref()).copied()
         };
-        if self.order.len() < self.limit && key.len() <= KEY_BYTES_MAX {
+        // One with escapes has another text.
+        let plain = |b: u8| b >= b' ' && b != b'"' && b != b'\\';
+        if self.order.len() < self.limit && key.len() <= KEY_BYTES_MAX && key.bytes().all(plain) {
             let at = self.next.min(self.order.len());
-            self.order.insert(at, (key.into(), field));
+            self.order.insert(at, Seen { text: format!("\"{key}\":").into(), field });
             self.next = at + 1;
         }
         field.map(|field| field as usize)
@@ -115,6 +142,30 @@ mod tests {
                     assert_eq!(names.find(key, &options), expected, "{key} of {row:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn keys_where_they_lie() {
+        let options = RowOptions::default();
+        let mut names = Names::new(&fields(&["a", "q\"\\", "\u{e9}"]), &options, true).unwrap();
+        let mut scratch = String::new();
+        for _ in 0..3 {
+            names.begin();
+            for (text, field) in [
+                ("\"a\":1", Ok(Some(0))),
+                ("\"a\" :1", Ok(Some(0))),
+                ("\"q\\\"\\\\\":1", Ok(Some(1))),
+                ("\"\u{c9}\":1", Ok(Some(2))),
+                ("\"\\u00e9\":1", Ok(Some(2))),
+                ("\"b\":1", Ok(None)),
+            ] {
+                let mut json = Scanner::new(text);
+                assert_eq!(names.take(&mut json, &mut scratch, &options), field, "{text}");
+                assert_eq!(json.raw(), Ok("1"));
+            }
+            assert!(names.take(&mut Scanner::new("\"q\"\\\":1"), &mut scratch, &options).is_err());
+            assert!(names.take(&mut Scanner::new("\"a\""), &mut scratch, &options).is_err());
         }
     }
 

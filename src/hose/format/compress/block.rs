@@ -101,7 +101,10 @@ fn hadoop_snappy(plain: &[u8]) -> io::Result<Vec<u8>> {
     Ok(packed)
 }
 
-/// One frame that tells its length and has a checksum.
+/// One frame with a checksum.
+///
+/// It does not tell its length: readers that look at nothing but the first frame of a file then say that they do not
+/// know how long it is, where they would stop behind a megabyte without a word.
 pub(super) fn zstd_frame(level: i32, plain: &[u8]) -> io::Result<Vec<u8>> {
     ZSTD.with_borrow_mut(|kept| {
         let compressor = match kept {
@@ -109,6 +112,7 @@ pub(super) fn zstd_frame(level: i32, plain: &[u8]) -> io::Result<Vec<u8>> {
             kept => {
                 let mut compressor = zstd::bulk::Compressor::new(level)?;
                 compressor.include_checksum(true)?;
+                compressor.include_contentsize(false)?;
                 &mut kept.insert((level, compressor)).1
             }
         };

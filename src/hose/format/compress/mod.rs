@@ -38,9 +38,10 @@ pub enum Compression {
     Lz4,
 }
 
-/// A quarter larger than what level 6 makes of JSON lines, in a third of its time.
+/// Five percent larger than what level 6 makes of JSON lines, in little more than half its time; smaller than what zlib's
+/// level 1 makes of them, in less time.
 const DEFLATE_LEVEL: u32 = 3;
-/// The level that keeps up with the rest of the pipeline, and is smaller than gzip's best.
+/// Smaller than gzip's best in a fifth of its time: it costs no more than to check that lines are JSON.
 const ZSTD_LEVEL: i32 = 1;
 
 /// Blocks are not compressed while they are smaller than this: a deflate window is 32 KiB, so that a block of four of

@@ -149,7 +149,7 @@ fn nothing_is_a_whole_file_too() {
 
 #[test]
 fn a_huge_row_and_bytes_that_do_not_compress() {
-    let mut noise = vec![0_u8; 3 << 20];
+    let mut noise = vec![0_u8; 1 << 20];
     let mut state = 1_u64;
     noise.iter_mut().for_each(|byte| {
         state ^= state << 13;
@@ -158,15 +158,16 @@ fn a_huge_row_and_bytes_that_do_not_compress() {
         *byte = state as u8;
     });
     for compression in ALL {
-        let parts = [noise.clone(), vec![b'x'; 9 << 20], noise[..1000].to_vec()];
+        let parts = [noise.clone(), vec![b'x'; 5 << 20], noise[..1000].to_vec()];
         assert!(unpack(compression, &pack(compression, &parts, 9)) == parts.concat(), "{compression}");
     }
 }
 
 #[test]
 fn small_chunks_do_not_cost_the_ratio() {
-    let whole = text(4 << 20, 7);
-    for compression in ALL.into_iter().filter(|c| *c != Compression::None) {
+    let whole = text(2 << 20, 7);
+    // The highest levels only take longer.
+    for compression in ALL.into_iter().filter(|c| !matches!(c, Compression::None | Compression::Zstd(19))) {
         let of = |bytes: usize| {
             let parts: Vec<Vec<u8>> = whole.chunks(bytes).map(<[u8]>::to_vec).collect();
             pack(compression, &parts, usize::MAX).len() as f64

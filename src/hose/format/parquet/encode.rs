@@ -17,6 +17,7 @@ use parquet::schema::types::Type;
 use rayon::prelude::*;
 
 use super::super::body::{Body, BodyWriter, Scratch};
+use super::super::compress::Ratio;
 use super::int96::{Int96Chunk, Int96Column};
 use super::pages::{Pages, Stores};
 use super::sort::Sorted;
@@ -42,6 +43,8 @@ pub(super) struct OpenFile {
     schema: Arc<Schema>,
     writer: SerializedFileWriter<BodyWriter>,
     group: Option<Group>,
+    /// Of the pages of this file: where its row groups end depends on nothing else.
+    pages: Ratio,
 }
 
 /// A row group in work.
@@ -72,7 +75,14 @@ impl OpenFile {
             properties::properties(&shared.options, &schema, &descriptor).map_err(io::Error::other)?;
         let root = descriptor.root_schema_ptr();
         let writer = SerializedFileWriter::new(scratch.begin(), root, Arc::new(properties))?;
-        Ok(Self { shared: shared.clone(), scratch: scratch.clone(), schema, writer, group: None })
+        Ok(Self {
+            shared: shared.clone(),
+            scratch: scratch.clone(),
+            schema,
+            writer,
+            group: None,
+            pages: Ratio::default(),
+        })
     }
 
     pub(super) fn row_groups(&self) -> usize {
@@ -107,7 +117,7 @@ impl OpenFile {
             }
         }
         self.encode_part(&part, per_row)?;
-        if !shared.options.sort.is_empty() || self.group_size() >= shared.options.row_group_bytes {
+        if !shared.options.sort.is_empty() || self.group_size(&self.pages) >= shared.options.row_group_bytes {
             self.end_group()?;
         }
         Ok(())
@@ -131,11 +141,11 @@ impl OpenFile {
         Ok(self.group.insert(group))
     }
 
-    /// About how many bytes the row group in work will have.
-    fn group_size(&self) -> u64 {
+    /// About how many bytes the row group in work will have, if its pages become what others became.
+    fn group_size(&self, others: &Ratio) -> u64 {
         let Some(group) = &self.group else { return 0 };
         let (done, open) = group.bytes();
-        done + self.shared.pages.of(open, self.shared.options.compression().guess())
+        done + others.of(open, self.shared.options.compression().guess())
     }
 
     fn end_group(&mut self) -> Result<()> {
@@ -159,14 +169,17 @@ impl OpenFile {
         }
         let written = row_group.close()?;
         let packed = written.compressed_size().max(0) as u64;
-        self.shared.pages.note(written.total_byte_size().max(0) as u64, packed);
+        let plain = written.total_byte_size().max(0) as u64;
+        self.pages.note(plain, packed);
+        self.shared.pages.note(plain, packed);
         self.shared.batches.note(batch_bytes, packed);
         Ok(())
     }
 
     pub(super) fn size(&self) -> u64 {
         let row_groups = self.row_groups() + usize::from(self.group.is_some());
-        self.writer.bytes_written() as u64 + self.group_size() + footer_bytes(&self.schema, row_groups.max(1))
+        let group = self.group_size(&self.shared.pages);
+        self.writer.bytes_written() as u64 + group + footer_bytes(&self.schema, row_groups.max(1))
     }
 
     pub(super) fn memory(&self) -> u64 {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::RowOptions;
 use crate::table::schema::{SchemaError, Type};
 use crate::table::time::TimestampFormat;
-pub(super) use object::Struct;
+pub(super) use object::{Struct, unknown_column};
 use store::{Bytes, Offsets};
 
 /// A column that is being filled.

@@ -75,14 +75,11 @@ impl Struct {
         let (mut first, mut filled) = (true, 0);
         while json.more(first, b'}')? {
             first = false;
-            let key = json.key(&mut context.scratch)?;
-            let Some(i) = self.names.find(key, context.options) else {
+            let key = json.clone();
+            let Some(i) = self.names.take(json, &mut context.scratch, context.options)? else {
                 match context.unknown {
                     Unknown::Ignored => json.skip()?,
-                    Unknown::Noted => {
-                        let key: Box<str> = key.into();
-                        unknown(&key, json, context)?;
-                    }
+                    Unknown::Noted => unknown(key, json, context)?,
                 }
                 continue;
             };
@@ -158,6 +155,18 @@ impl Member {
 }
 
 /// Goes over the value of a key that is no field. What says nothing makes no column: null, {} and [] have no type.
-fn unknown(key: &str, json: &mut Scanner<'_>, context: &Context<'_>) -> Result<()> {
-    if json.says_something()? { Err(context.unknown_column(key)) } else { Ok(()) }
+fn unknown(mut key: Scanner<'_>, json: &mut Scanner<'_>, context: &mut Context<'_>) -> Result<()> {
+    if !json.says_something()? {
+        return Ok(());
+    }
+    Err(unknown_column(key.key(&mut context.scratch)?, context.watch))
+}
+
+/// Why a row has a value too many.
+#[cold]
+pub(in crate::table::rows) fn unknown_column(key: &str, watch: bool) -> Fault {
+    if watch {
+        return Fault::drift();
+    }
+    Fault::value("the schema has no such column".to_owned()).within(Step::Field(key.into()))
 }
