@@ -148,6 +148,8 @@ pub struct Delivery<'r> {
     /// Shards that the batch that is done again does not have: they begin behind it.
     deferred: Vec<(ShardId, ShardPosition)>,
     shipped: Instant,
+    /// When the oldest record of the batch that is on its way arrived.
+    on_its_way_us: Option<i64>,
     /// The columns as they are kept beside the destination.
     kept_schema: Option<String>,
 }
@@ -167,7 +169,6 @@ struct State {
     limit: Option<Positions>,
     dropped: u64,
     read: Read,
-    oldest_failed_us: Option<i64>,
     backup: Option<Backup>,
     tee: Option<Box<dyn std::io::Write>>,
 }
@@ -279,7 +280,6 @@ impl<'r> Delivery<'r> {
                 .map(|pending| pending.positions.clone()),
             dropped: 0,
             read: Read::default(),
-            oldest_failed_us: None,
             backup: settings.backup.take(),
             tee: settings.tee.take(),
         };
@@ -302,6 +302,7 @@ impl<'r> Delivery<'r> {
             ended: false,
             deferred: Vec::new(),
             shipped: Instant::now(),
+            on_its_way_us: None,
             kept_schema,
         })
     }
@@ -330,7 +331,10 @@ impl<'r> Delivery<'r> {
         self.source.look()?;
         loop {
             if let Some(stopped) = self.reporter.stop() {
-                self.finish(Some(GRACE))?;
+                // One object is there whole or not at all: half of a target of make would pass for it.
+                if self.settings.one_object.is_none() {
+                    self.finish(Some(GRACE))?;
+                }
                 return Err(stopped);
             }
             self.tick(false)?;
@@ -364,6 +368,8 @@ impl<'r> Delivery<'r> {
                         return Ok(());
                     }
                 }
+                // A pipe that was not read to its end.
+                Step::End if self.settings.one_object.is_some() && self.reporter.stop().is_some() => {}
                 Step::End => {
                     self.finish(None)?;
                     return Ok(());
@@ -465,8 +471,7 @@ impl<'r> Delivery<'r> {
         }
         if self.ticked.elapsed() >= TICK {
             self.ticked = Instant::now();
-            self.metrics.partitions = self.state.gather.partitions() as u64;
-            self.metrics.oldest_us = self.state.gather.oldest_us();
+            self.measure();
             self.reporter.tick(&self.metrics);
             if self.reporter.reload() {
                 self.courier.reload();
@@ -497,6 +502,14 @@ impl<'r> Delivery<'r> {
         Ok(())
     }
 
+    /// What is open, and how old what is not delivered: a batch that does not arrive grows old on its way.
+    fn measure(&mut self) {
+        self.metrics.partitions = self.state.gather.partitions() as u64;
+        let failed = self.state.failed.iter().map(|failed| failed.origin.arrival_us).min();
+        let open = self.state.gather.oldest_us();
+        self.metrics.oldest_us = [open, failed, self.on_its_way_us].into_iter().flatten().min();
+    }
+
     /// Delivers all that was read, and waits for it.
     fn finish(&mut self, grace: Option<Duration>) -> anyhow::Result<()> {
         self.state.process()?;
@@ -525,6 +538,7 @@ impl<'r> Delivery<'r> {
         if over && self.courier.is_busy() {
             self.courier.cancel();
         }
+        self.measure();
         self.reporter.tick(&self.metrics);
         Ok(())
     }
@@ -554,6 +568,8 @@ impl<'r> Delivery<'r> {
         self.totals = entry.totals;
         self.number = entry.number + 1;
         self.shipped = Instant::now();
+        self.on_its_way_us = None;
+        self.measure();
         if self.source.has_places() {
             self.source.commit(&entry.positions)?;
             crate::sys::failpoint::failpoint("checkpoint.after");
@@ -676,6 +692,7 @@ impl<'r> Delivery<'r> {
         let backup = self.state.backup.as_mut().map(Backup::take).transpose()?.flatten();
         let batch = Batch { number, id, parcels };
         let before = self.replaying.clone().or_else(|| self.superseded.take());
+        self.on_its_way_us = Some(oldest_us);
         self.courier.send(Shipment { ids, entry, batch, failed, oldest_us, before, keep, backup });
         Ok(())
     }
@@ -836,8 +853,6 @@ impl State {
 
     fn fail(&mut self, origin: Origin, key: Option<Box<str>>, data: Vec<u8>, failure: Failure) {
         self.tracker.note(&origin, 1, self.failed_object);
-        let oldest = self.oldest_failed_us.get_or_insert(origin.arrival_us);
-        *oldest = (*oldest).min(origin.arrival_us);
         self.failed.push(FailedRecord { origin, data, key, failure, details: Vec::new() });
     }
 

@@ -255,7 +255,7 @@ pub(super) struct TableArgs {
     #[arg(long)]
     pub(super) coerce: bool,
 
-    /// Compress Parquet's pages: none, snappy, gzip[:1-9], zstd[:1-22] or lz4_raw [default: zstd:1; with
+    /// Compress Parquet's pages: none, snappy, gzip[:1-9], zstd[:1-22] or lz4 [default: zstd:1; with
     /// --parquet-compat snappy]
     #[arg(long, value_name = "FORMAT", value_parser = OneOf(ParquetCompression::NAMES, word::<ParquetCompression>), hide_possible_values = true)]
     pub(super) parquet_compression: Option<String>,
