@@ -250,9 +250,11 @@ impl Gather {
         Ok(())
     }
 
-    /// How large a chunk may become: of a small object no more than a part of it, or its end would be missed.
+    /// How large a chunk may become: of a small object no more than a part of it, or its end would be missed; and where
+    /// many are open no more than that all of them together are half of the memory that is allowed.
     fn chunk_bytes(&self) -> usize {
-        ((self.hints.size / 16) as usize).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES)
+        let share = self.hints.memory_max / 2 / self.open.len().max(1) as u64;
+        ((self.hints.size / 16).min(share) as usize).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES)
     }
 
     /// Gives the chunk of an object to a core.
