@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PossibleValue, TypedValueParser};
 
 use super::meter::{Meter, Progress};
 use super::signal::Shutdown;
@@ -109,6 +110,27 @@ pub struct FollowArgs {
 /// Opens standard output as the arguments ask: lines when following, blocks otherwise.
 pub fn stdout(follow: bool, shutdown: &'static Shutdown) -> std::io::Result<super::output::Stdout> {
     super::output::Stdout::open(follow, Some(shutdown))
+}
+
+/// A parser whose values a shell can offer, though not all that it takes is a word of a list.
+#[derive(Clone)]
+pub(crate) struct OneOf<T>(pub(crate) &'static [&'static str], pub(crate) fn(&str) -> Result<T, String>);
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for OneOf<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<T, clap::Error> {
+        self.1.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().copied().map(PossibleValue::new)))
+    }
 }
 
 #[cfg(test)]

@@ -213,11 +213,18 @@ pub(super) fn usage(program: &str, called: &str, error: &clap::Error) -> u8 {
 fn usage_line(called: &str, rendered: &str) -> (String, String) {
     let (mut message, mut tips) = (String::new(), String::new());
     let mut command = called.to_owned();
+    // A usage has a line for each form of the call.
+    let mut in_usage = false;
     for line in rendered.lines().map(str::trim) {
+        in_usage &= !line.is_empty();
+        if in_usage {
+            continue;
+        }
         let line = line.strip_prefix("error: ").unwrap_or(line);
         if let Some(usage) = line.strip_prefix("Usage: ") {
             let words = usage.split(' ').take_while(|word| !word.starts_with(['[', '<', '-']));
             command = words.collect::<Vec<_>>().join(" ");
+            in_usage = true;
         } else if let Some(tip) = line.strip_prefix("tip: ") {
             let _ = write!(tips, " ({})", printable(tip));
         } else if !line.is_empty() && !line.starts_with("For more information") {
@@ -315,6 +322,10 @@ mod tests {
         assert_eq!(command_name, "kshard split");
         let (text, _) = said(&["kshard", "split", "s", "--from", "\u{1b}[1m5"]);
         assert!(text.starts_with("invalid value '") && !text.contains('\u{1b}'), "{text}");
+        let forms = clap::Command::new("khose").override_usage("khose A\n       khose B");
+        let error = forms.try_get_matches_from(["khose", "--x"]).unwrap_err();
+        let (text, command_name) = usage_line("khose", &error.render().to_string());
+        assert_eq!((text.as_str(), command_name.as_str()), ("unexpected argument '--x' found", "khose A"));
         let (text, _) = said(&["kshard", "spilt"]);
         assert!(text.starts_with("unrecognized subcommand 'spilt'"), "{text}");
     }

@@ -83,7 +83,8 @@ fn given(text: &str) -> anyhow::Result<Schema> {
     }
 }
 
-fn spec(args: &HoseArgs, file: Option<&str>) -> anyhow::Result<FormatSpec> {
+/// The format, and its settings.
+pub(super) fn spec(args: &HoseArgs, file: Option<&str>) -> anyhow::Result<FormatSpec> {
     let (objects, table) = (&args.objects, &args.table);
     let by_name = file.and_then(FormatName::of_object);
     let format = match (&objects.output, &by_name) {

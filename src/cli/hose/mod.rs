@@ -1,6 +1,7 @@
 //! `khose`: streams, or standard input, to object stores and services.
 
 mod args;
+mod check;
 mod config;
 mod deliver;
 mod file;
@@ -34,6 +35,7 @@ pub fn run(args: HoseArgs) -> anyhow::Result<Outcome> {
     let (sources, destination) = words(&args)?;
     let context = setup::store_context(&args, &System::real());
     let target = Target::parse(&destination, &args)?;
+    check::check(&args, &sources, &target)?;
     let run = Run { args, context, target, shutdown };
     if let [only] = sources.as_slice()
         && only == "-"
@@ -50,8 +52,11 @@ pub fn run(args: HoseArgs) -> anyhow::Result<Outcome> {
 /// The sources, and the destination.
 fn words(args: &HoseArgs) -> anyhow::Result<(Vec<OsString>, String)> {
     let mut words = args.words.clone();
-    let destination = words.pop().context("a destination is missing")?;
-    anyhow::ensure!(!words.is_empty(), "a source is missing: give STREAM and DEST");
+    let destination = words.pop().context("no source and no destination").hint("khose --help")?;
+    if words.is_empty() {
+        let text = format!("only {}: give a source, and then a destination", destination.display());
+        return Err(anyhow!(text)).hint("khose --help");
+    }
     let destination = destination
         .into_string()
         .map_err(|word| anyhow!("destination {}: it is not UTF-8", word.display()))?;

@@ -12,6 +12,9 @@ use crate::hose::stage::{
 /// What the prefix asks of records.
 pub(super) fn key_query(args: &HoseArgs, uses: &Uses) -> anyhow::Result<Option<PartitionKeys>> {
     let query = args.stages.partition_query.as_deref();
+    if !uses.transform.is_empty() && args.stages.transform.is_none() {
+        return Err(anyhow!("--prefix asks for partitionKeyFromTransform, and there is no --transform"));
+    }
     if uses.query.is_empty() {
         return match query {
             Some(_) => Err(anyhow!(
@@ -19,9 +22,6 @@ pub(super) fn key_query(args: &HoseArgs, uses: &Uses) -> anyhow::Result<Option<P
             )),
             None => Ok(None),
         };
-    }
-    if !uses.transform.is_empty() && args.stages.transform.is_none() {
-        return Err(anyhow!("--prefix asks for partitionKeyFromTransform, and there is no --transform"));
     }
     let names: Vec<&str> = uses.query.iter().map(String::as_str).collect();
     let keys = PartitionKeys::new(query, &names);

@@ -77,6 +77,15 @@ impl Target {
         Ok(Self::Objects(location))
     }
 
+    /// Whether it is given encoded objects, and not records.
+    pub(super) fn takes_objects(&self) -> bool {
+        match self {
+            Self::Objects(_) | Self::File(..) | Self::Stdout => true,
+            Self::Service(service, _) => *service == Service::Redshift,
+            Self::Stream(_) => false,
+        }
+    }
+
     /// As it is shown: never with a secret in it.
     pub(super) fn show(&self) -> String {
         match self {

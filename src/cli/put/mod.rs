@@ -16,10 +16,9 @@ pub use run::run;
 use std::path::PathBuf;
 
 use clap::Parser;
-use clap::builder::{PossibleValue, TypedValueParser};
 use regex::bytes::Regex;
 
-use super::args::{CommonArgs, OnErrorArgs, StreamArg};
+use super::args::{CommonArgs, OnErrorArgs, OneOf, StreamArg};
 use super::value;
 use crate::codec::{DecodeOptions, InputFormat, KeyRule};
 use crate::stream::producer::{self, Sync};
@@ -157,27 +156,6 @@ fn one_byte(text: &str) -> Result<u8, String> {
 }
 
 const SYNC_WORDS: &[&str] = &["every", "end", "none"];
-
-/// A parser whose values a shell can offer, though not all that it takes is a word of a list.
-#[derive(Clone)]
-struct OneOf<T>(&'static [&'static str], fn(&str) -> Result<T, String>);
-
-impl<T: Clone + Send + std::marker::Sync + 'static> TypedValueParser for OneOf<T> {
-    type Value = T;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        arg: Option<&clap::Arg>,
-        value: &std::ffi::OsStr,
-    ) -> Result<T, clap::Error> {
-        self.1.parse_ref(command, arg, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(self.0.iter().copied().map(PossibleValue::new)))
-    }
-}
 
 fn parse_sync(text: &str) -> Result<Sync, String> {
     Ok(match text {
