@@ -127,6 +127,12 @@ pub struct Entry {
     /// The objects of the error output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ObjectNote>,
+    /// In a plan: objects that earlier attempts at this batch may have left, under names that this one does not write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
+    /// In a plan: where any attempt at this batch may have written failed records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub error_names: Vec<String>,
     /// All that has been delivered, this batch included.
     pub totals: Totals,
 }

@@ -178,7 +178,7 @@ impl Run {
             None => Standing::default(),
         };
         if let Some(other) =
-            standing.last.as_ref().filter(|last| last.stream_id != about.id && !about.id.is_nil())
+            standing.last.iter().chain(&standing.pending).find(|other| other.stream_id != about.id)
         {
             return Err(anyhow!(
                 "{}: another stream `{}` ({}) was delivered there under this name; this one is {}",

@@ -100,6 +100,14 @@ pub trait Source {
     /// Whether it has places to go on from: a later run can know what this one did.
     fn has_places(&self) -> bool;
 
+    /// Whether there is still such a shard.
+    fn has_shard(&self, _shard: ShardId) -> bool {
+        true
+    }
+
+    /// Reads on behind the end that it was told, or no more: what a killed run had planned may lie there.
+    fn ignore_end(&mut self, _on: bool) {}
+
     /// Gives up what it holds, at the end.
     fn leave(self: Box<Self>) -> anyhow::Result<()>;
 }
