@@ -250,8 +250,11 @@ impl<'r> Delivery<'r> {
             None => 1,
         };
         namer.set_version(version);
-        let in_part =
-            last.is_some_and(|last| last.positions.values().any(|position| !position.left.is_empty()));
+        // What is left as a whole can be taken apart in any way.
+        let in_part = last.is_some_and(|last| {
+            let mut left = last.positions.values().flat_map(|position| &position.left);
+            left.any(|left| left.parts.is_some())
+        });
         let units = |entry: &Entry| entry.units == settings.units;
         if in_part && !last.is_none_or(units) || !standing.pending.as_ref().is_none_or(units) {
             anyhow::bail!(
@@ -624,7 +627,8 @@ impl<'r> Delivery<'r> {
                 None => plan.began.get(&shard) == Some(&planned.to),
             };
             let (shard, to) = (ShardId(shard), planned.to);
-            (!has_none && !self.state.tracker.has_read(shard, to) && self.source.has_shard(shard)).then_some(shard)
+            (!has_none && !self.state.tracker.has_read(shard, to) && self.source.has_shard(shard))
+                .then_some(shard)
         };
         plan.positions.iter().find_map(is_unread)
     }
@@ -675,7 +679,8 @@ impl<'r> Delivery<'r> {
     /// Where all shards stand once these objects are delivered, those included that this run does not have.
     fn positions(&self, ids: &BTreeSet<ObjectId>) -> Positions {
         let mut positions = self.state.tracker.positions(ids);
-        for (&shard, stood) in self.stood.iter().filter(|(shard, _)| self.source.has_shard(ShardId(**shard))) {
+        for (&shard, stood) in self.stood.iter().filter(|(shard, _)| self.source.has_shard(ShardId(**shard)))
+        {
             positions.entry(shard).or_insert_with(|| stood.clone());
         }
         positions
@@ -884,6 +889,13 @@ impl Sink for State {
     fn wants(&self, shard: ShardId, index: u64, sub: Option<u64>) -> bool {
         // A stage that takes records apart counts their parts anew: which of them are wanted is known behind it.
         self.tracker.wants(shard, index, sub.filter(|_| self.chain.is_empty()))
+    }
+
+    fn leave(&mut self, origin: &Origin) {
+        // While a batch is done again it is known what it has.
+        if self.limit.is_none() {
+            self.tracker.note(origin, 1, ObjectId::NEVER);
+        }
     }
 
     fn read_to(&mut self, shard: ShardId, index: u64) {

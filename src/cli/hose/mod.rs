@@ -7,13 +7,16 @@ mod deliver;
 mod file;
 mod formats;
 mod page;
+mod plan;
 mod prometheus;
+mod replay;
 mod report;
 mod services;
 mod setup;
 mod stages;
 mod stdin;
 mod target;
+mod verify;
 
 use std::ffi::OsString;
 
@@ -37,6 +40,22 @@ pub fn run(args: HoseArgs) -> anyhow::Result<Outcome> {
     let target = Target::parse(&destination, &args)?;
     check::check(&args, &sources, &target)?;
     let run = Run { args, context, target, shutdown };
+    let mode = &run.args.mode;
+    if mode.verify {
+        return sources
+            .iter()
+            .try_fold(Outcome::Done, |outcome, source| Ok(worse(outcome, run.verify(source)?)));
+    }
+    if mode.plan {
+        return sources
+            .iter()
+            .try_fold(Outcome::Done, |outcome, source| Ok(worse(outcome, run.plan(source)?)));
+    }
+    if mode.replay {
+        return sources
+            .iter()
+            .try_fold(Outcome::Done, |outcome, source| Ok(worse(outcome, run.replay(source)?)));
+    }
     if let [only] = sources.as_slice()
         && only == "-"
     {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub use range::RangeSource;
 pub use stream::{Busy, StreamSource};
+pub(super) use stream::{give, position};
 
 use super::chunk::Origin;
 use super::track::{Positions, ShardPosition};
@@ -38,6 +39,9 @@ pub trait Sink {
 
     /// Whether a record, or this part of it, is wanted.
     fn wants(&self, shard: ShardId, index: u64, sub: Option<u64>) -> bool;
+
+    /// A record that is not to be delivered by this run: it stays among what is left.
+    fn leave(&mut self, origin: &Origin);
 
     /// All before this index has been given.
     fn read_to(&mut self, shard: ShardId, index: u64);

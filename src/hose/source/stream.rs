@@ -259,7 +259,7 @@ impl Source for StreamSource {
 }
 
 /// Where a checkpoint says that a delivery stands. One within an aggregate was left by another program.
-fn position(checkpoint: &Checkpoint, low: u64) -> ShardPosition {
+pub(in crate::hose) fn position(checkpoint: &Checkpoint, low: u64) -> ShardPosition {
     match checkpoint.within() {
         Some((index, sub)) => {
             let rest = vec![(sub + 1, u64::MAX - sub - 1)];
@@ -271,7 +271,11 @@ fn position(checkpoint: &Checkpoint, low: u64) -> ShardPosition {
 }
 
 /// Gives the records of a frame, and answers how many bytes of data that were.
-pub(super) fn give(delivery: &Delivery<'_>, aggregates: bool, sink: &mut dyn Sink) -> anyhow::Result<u64> {
+pub(in crate::hose) fn give(
+    delivery: &Delivery<'_>,
+    aggregates: bool,
+    sink: &mut dyn Sink,
+) -> anyhow::Result<u64> {
     let header = &delivery.frame.header;
     let shard = delivery.shard;
     let mut origin = Origin {
