@@ -354,7 +354,7 @@ impl<'r> Delivery<'r> {
                     self.count();
                     self.pause_planned();
                 }
-                Step::Begun(shard, position) => self.begin_shard(shard, position)?,
+                Step::Begun(shard, position) => self.begin_shard(shard, &position)?,
                 Step::Ended(shard) => {
                     self.ends.insert(shard);
                     self.state.tracker.ended(shard);
@@ -429,7 +429,7 @@ impl<'r> Delivery<'r> {
 
     /// Begins with a shard where the last commit left it: that says more than the consumer's checkpoint, which may
     /// have been moved forward since, though.
-    fn begin_shard(&mut self, shard: ShardId, checkpoint: ShardPosition) -> anyhow::Result<()> {
+    fn begin_shard(&mut self, shard: ShardId, checkpoint: &ShardPosition) -> anyhow::Result<()> {
         let low = checkpoint.low();
         let stood = self.stood.remove(&shard.0);
         let is_known = stood.is_some();

@@ -24,6 +24,7 @@ use crate::hose::courier::{ErrorOutput, Reach, Runtime};
 use crate::hose::delivery::{self, ColumnsChanged, Delivery, Reporter, Settings};
 use crate::hose::format::Format;
 use crate::hose::format::body::Scratch;
+use crate::hose::format::columns::Columns;
 use crate::hose::gather::Hints;
 use crate::hose::ledger::{Entry, Ledger, Standing};
 use crate::hose::metrics::Metrics;
@@ -141,7 +142,7 @@ impl Run {
         };
         let sheet = Sheet::new();
         let errors = ErrorOutput { store: sheet.instead_of(&errors.store), ..errors };
-        let before = format.as_ref().and_then(|format| format.columns()).map(|columns| columns.schema());
+        let before = format.as_ref().and_then(|format| format.columns()).map(Columns::schema);
         let scratch = Scratch::new(&system, &setup::scratch_dir());
         let hints = match &one_object {
             Some(_) => Hints { size: u64::MAX, interval: setup::NEVER, ..setup::hints(args, &self.target) },
@@ -181,7 +182,7 @@ impl Run {
         let metrics = Delivery::begin(settings, parts, &mut looking)?.run();
         let Looking { meter, notes, .. } = looking;
         meter.finish();
-        let after = format.as_ref().and_then(|format| format.columns()).map(|columns| columns.schema());
+        let after = format.as_ref().and_then(|format| format.columns()).map(Columns::schema);
         Ok(Outlook {
             preview: sheet.preview(),
             metrics: metrics?,

@@ -62,7 +62,7 @@ impl Run {
             voice.note(text, "another khose replays it at this moment");
             return Ok(Outcome::Done);
         };
-        self.replay_from(text, &place, &delivery, selection)
+        self.replay_from(text, &place, &delivery, &selection)
     }
 
     fn replay_from(
@@ -70,7 +70,7 @@ impl Run {
         text: &str,
         place: &Location,
         delivery: &str,
-        selection: Selection,
+        selection: &Selection,
     ) -> anyhow::Result<Outcome> {
         let args = &self.args;
         let system = System::real();
@@ -106,8 +106,8 @@ impl Run {
         };
         let known = match &destination {
             Some(store) if formats::infers(args)? => {
-                let of = self.delivery_of(&reading, store, || open(None)?.delivery())?;
-                Some(self.known_columns(&reading, store, of.as_deref(), &own)?)
+                let of = Self::delivery_of(&reading, store, || open(None)?.delivery())?;
+                Some(Self::known_columns(&reading, store, of.as_deref(), &own)?)
             }
             _ => None,
         };
@@ -153,7 +153,6 @@ impl Run {
 
     /// The delivery whose columns count: the only one, or the one that gave up the records.
     fn delivery_of(
-        &self,
         runtime: &Runtime,
         store: &Arc<dyn Store>,
         told: impl FnOnce() -> anyhow::Result<Option<String>>,
@@ -169,7 +168,6 @@ impl Run {
 
     /// The columns that the delivery has, and those that replays have added.
     fn known_columns(
-        &self,
         runtime: &Runtime,
         store: &Arc<dyn Store>,
         delivery: Option<&str>,

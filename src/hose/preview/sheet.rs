@@ -123,11 +123,12 @@ struct Line {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Reason {
-    error_output_type: String,
-    #[serde(alias = "lastErrorCode")]
-    error_code: String,
-    #[serde(alias = "lastErrorMessage")]
-    error_message: String,
+    #[serde(rename = "errorOutputType")]
+    kind: String,
+    #[serde(rename = "errorCode", alias = "lastErrorCode")]
+    code: String,
+    #[serde(rename = "errorMessage", alias = "lastErrorMessage")]
+    message: String,
 }
 
 struct Instead {
@@ -141,7 +142,7 @@ impl Instead {
         let mut preview = self.sheet.lock();
         for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
             let Ok(Line { error }) = serde_json::from_slice(line) else { continue };
-            let failures = preview.failures.entry((error.error_output_type, error.error_code)).or_default();
+            let failures = preview.failures.entry((error.kind, error.code)).or_default();
             failures.records += 1;
             if failures.examples.len() < EXAMPLES_MAX {
                 let envelope = Envelope::parse(line).ok();
@@ -155,7 +156,7 @@ impl Instead {
                         .as_ref()
                         .and_then(|envelope| envelope.shard)
                         .map(|shard| shard.to_string()),
-                    message: error.error_message,
+                    message: error.message,
                     data: String::from_utf8_lossy(data).chars().take(EXAMPLE_CHARS).collect(),
                 });
             }

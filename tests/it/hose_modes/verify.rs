@@ -296,7 +296,7 @@ fn what_retention_has_removed_is_beyond_comparison() {
     let lake = Lake { wd };
     for first in [0, 20_000] {
         let lines: String =
-            (first..first + 20_000).map(|i| format!("{{\"i\":{i},\"s\":\"{:080}\"}}\n", i)).collect();
+            (first..first + 20_000).map(|i| format!("{{\"i\":{i},\"s\":\"{i:080}\"}}\n")).collect();
         lake.put_lines(&lines);
         lake.deliver(&[]).ok();
     }
