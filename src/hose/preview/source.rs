@@ -12,6 +12,7 @@ use crate::stream::{Order, Outlook, Place, Polled, Start, Stream, StreamReader, 
 /// Reads what a consumer would read next, to the end.
 pub struct Lookahead {
     reader: StreamReader,
+    until: Until,
     outlook: Outlook,
     told: VecDeque<Step>,
 }
@@ -22,7 +23,7 @@ impl Lookahead {
         StreamReader::check_until(&stream, until)?;
         let outlook = Outlook::of(&stream, name, start)?;
         let reader = StreamReader::empty(stream, until, Order::Shard);
-        let mut source = Self { reader, outlook, told: VecDeque::new() };
+        let mut source = Self { reader, until, outlook, told: VecDeque::new() };
         source.assign()?;
         Ok(source)
     }
@@ -95,6 +96,14 @@ impl Source for Lookahead {
         true
     }
 
+    fn has_shard(&self, shard: ShardId) -> bool {
+        self.reader.stream().manifest().shard(shard).is_some()
+    }
+
+    fn ignore_end(&mut self, on: bool) {
+        self.reader.set_until(if on { Until::Never } else { self.until });
+    }
+
     fn leave(self: Box<Self>) -> anyhow::Result<()> {
         Ok(())
     }
@@ -104,17 +113,21 @@ impl Source for Lookahead {
 pub struct Bounded {
     source: Box<dyn Source>,
     left: u64,
+    ignores_end: bool,
 }
 
 impl Bounded {
     /// The first records of a source.
     pub fn new(source: Box<dyn Source>, records: u64) -> Self {
-        Self { source, left: records }
+        Self { source, left: records, ignores_end: false }
     }
 }
 
 impl Source for Bounded {
     fn poll(&mut self, sink: &mut dyn Sink) -> anyhow::Result<Step> {
+        if self.ignores_end {
+            return self.source.poll(sink);
+        }
         if self.left == 0 {
             return Ok(Step::End);
         }
@@ -151,6 +164,15 @@ impl Source for Bounded {
 
     fn has_places(&self) -> bool {
         self.source.has_places()
+    }
+
+    fn has_shard(&self, shard: ShardId) -> bool {
+        self.source.has_shard(shard)
+    }
+
+    fn ignore_end(&mut self, on: bool) {
+        self.ignores_end = on;
+        self.source.ignore_end(on);
     }
 
     fn leave(self: Box<Self>) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::hose::format::body::Body;
 use crate::hose::ledger::{Ledger, LedgerError};
 use crate::hose::store::{Attributes, PutMode, Store, StoreError};
+use crate::hose::track::ShardPosition;
 
 /// A part of the catalog may have this: an entry is a few hundred bytes.
 const PART_BYTES_MAX: u64 = 1 << 30;
@@ -111,6 +112,17 @@ impl Catalog {
         self.objects.last().map_or(0, Indexed::end)
     }
 
+    /// Objects of which every line was replayed, or has failed again, where the replay stands here.
+    pub fn done<'a>(&'a self, position: &'a ShardPosition) -> impl Iterator<Item = &'a Indexed> {
+        let is_left = |object: &Indexed| {
+            position
+                .left
+                .iter()
+                .any(|left| left.first < object.end() && object.first < left.first + left.count)
+        };
+        self.objects.iter().filter(move |object| object.end() <= position.to && !is_left(object))
+    }
+
     /// Gives the next indexes to an object.
     pub fn add(&mut self, name: &str, bytes: u64, lines: u64) -> Indexed {
         let object = Indexed { name: name.to_owned(), bytes, first: self.end(), lines };
@@ -146,6 +158,7 @@ mod tests {
     use super::*;
     use crate::hose::courier::Runtime;
     use crate::hose::store::local::LocalStore;
+    use crate::hose::track::Left;
     use crate::sys::System;
 
     #[test]
@@ -171,6 +184,10 @@ mod tests {
         assert_eq!(again.objects(), one.objects());
         assert_eq!((again.end(), again.get("a").unwrap().first), (6, 3));
         assert!(again.get("d").is_none());
+        let left = vec![Left { first: 4, count: 1, parts: None }];
+        let position = ShardPosition { to: 6, end: false, left };
+        let done: Vec<&str> = again.done(&position).map(|object| object.name.as_str()).collect();
+        assert_eq!(done, ["b", "c"]);
         assert!(runtime.block_on(Ledger::names(ledger.store().as_ref())).unwrap().is_empty());
     }
 }

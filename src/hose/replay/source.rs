@@ -86,6 +86,7 @@ pub struct ReplaySource {
     known: VecDeque<Indexed>,
     open: Option<Open>,
     begun: bool,
+    taken_up: bool,
     paused: bool,
     homes: Homes,
     froms: HashMap<(String, Uuid, Option<String>), Arc<From>>,
@@ -155,6 +156,7 @@ impl ReplaySource {
             known: VecDeque::new(),
             open: None,
             begun: false,
+            taken_up: false,
             paused: false,
             homes: Homes::new(),
             froms: HashMap::new(),
@@ -226,9 +228,10 @@ impl ReplaySource {
     }
 
     /// Opens the next object that has something to give; `false` where there is none.
-    fn next_object(&mut self, sink: &dyn Sink) -> anyhow::Result<bool> {
+    fn next_object(&mut self, sink: &mut dyn Sink) -> anyhow::Result<bool> {
         while let Some(object) = self.known.pop_front() {
             if !(object.first..object.end()).any(|index| sink.wants(SHARD, index, None)) {
+                sink.read_to(SHARD, object.end());
                 continue;
             }
             let url = self.store.url(&object.name);
@@ -254,8 +257,14 @@ impl ReplaySource {
                         object.bytes, listed.size
                     );
                     self.note().bad(1, text);
+                    for index in object.first..object.end() {
+                        if sink.wants(SHARD, index, None) {
+                            sink.leave(&line_origin(index, 0));
+                        }
+                    }
+                    sink.read_to(SHARD, object.end());
                 }
-                None => {}
+                None => sink.read_to(SHARD, object.end()),
             }
         }
         if self.redo.is_some() {
@@ -330,7 +339,6 @@ impl ReplaySource {
         url: &str,
         sink: &mut dyn Sink,
     ) -> anyhow::Result<()> {
-        let place = |arrival_us| Origin { shard: SHARD, shard_created_s: 0, index, sub: None, arrival_us };
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
@@ -339,7 +347,7 @@ impl ReplaySource {
             Err(reason) => {
                 // It stays: whoever mends the line, or knows a newer form, finds it.
                 self.note().bad(1, format!("{url}: line {}: {reason}", open.line));
-                sink.leave(&place(0));
+                sink.leave(&line_origin(index, 0));
                 return Ok(());
             }
         };
@@ -348,7 +356,7 @@ impl ReplaySource {
             None => self.selection.wants(&failed),
         };
         let modified_us = self.there.get(&open.object.name).map_or(0, |listed| listed.modified_us);
-        let origin = place(failed.arrival_us.or(failed.failed_us).unwrap_or(modified_us));
+        let origin = line_origin(index, failed.arrival_us.or(failed.failed_us).unwrap_or(modified_us));
         if !is_wanted {
             self.note().passed_over += 1;
             sink.leave(&origin);
@@ -397,7 +405,8 @@ impl Source for ReplaySource {
     }
 
     fn begin(&mut self, _shard: ShardId, index: u64) -> anyhow::Result<()> {
-        if self.paused || !self.known.is_empty() || self.open.is_some() {
+        if std::mem::replace(&mut self.taken_up, true) {
+            // The batch is done again, and this is behind it.
             self.redo = None;
         }
         self.paused = false;
@@ -447,6 +456,10 @@ struct Survey {
     kept: Option<Vec<u8>>,
     /// Why the first line that is no failed record is none.
     reason: Option<String>,
+}
+
+fn line_origin(index: u64, arrival_us: i64) -> Origin {
+    Origin { shard: SHARD, shard_created_s: 0, index, sub: None, arrival_us }
 }
 
 fn position(entry: Option<&Entry>) -> Option<ShardPosition> {

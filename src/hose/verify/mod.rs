@@ -26,9 +26,9 @@ use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
 use super::courier::{ErrorOutput, Runtime};
-use super::failure::ErrorType;
 use super::ledger::{Entry, FOLDER, Ledger, ObjectNote, Totals};
 use super::naming::ErrorNames;
+use super::replay::Catalog;
 use super::store::{Listed, Store, StoreError};
 use super::unpack::store_error;
 use crate::codec::kpl;
@@ -224,13 +224,15 @@ pub fn verify(request: &Request<'_>, watch: &mut dyn Watch) -> anyhow::Result<Re
     let runtime = request.runtime;
     let (commits, pending) = runtime.block_on(request.ledger.since(None))?;
     let mut report = Report { batches: commits.len() as u64, ..Report::default() };
+    let replayed = replayed(request)?;
     if let Some(last) = commits.last() {
         report.last = Some((last.number, last.written_us));
         report.totals = last.totals;
     }
     twice(request, &commits, &mut report);
     if let Some(store) = &request.objects {
-        objects(request, store, &commits, pending.as_ref(), &mut report, watch)?;
+        let pending = pending.as_ref();
+        objects(request, store, (&commits, pending), &replayed, &mut report, watch)?;
     } else {
         report.unfinished = pending.as_ref().map(|plan| unfinished(plan, &HashMap::new()));
     }
@@ -243,7 +245,7 @@ pub fn verify(request: &Request<'_>, watch: &mut dyn Watch) -> anyhow::Result<Re
     if let Some(listed) = listed {
         let sizes = sizes(&listed);
         let notes = commits.iter().flat_map(|commit| commit.errors.iter().map(|note| (commit.number, note)));
-        let whole = present(&request.errors.store, notes, &sizes, &mut report, true);
+        let whole = present(&request.errors.store, notes, &sizes, &mut report, Some(&replayed));
         count_errors(request, &whole, &mut report, watch)?;
     }
     if let Some(stream) = request.stream {
@@ -313,13 +315,11 @@ impl Known {
         Ok(both)
     }
 
-    /// Adds what a plan names, and what its error output may be named.
+    /// Adds what a plan names, what its error output may be named, and what it will remove.
     fn add_plan(&mut self, ledger: &str, plan: &Entry, request: &Request<'_>) -> anyhow::Result<()> {
         self.add(ledger, std::slice::from_ref(plan), request)?;
-        for kind in ErrorType::ALL {
-            let name = request.errors.names.name(kind, plan.id, plan.oldest_us)?;
-            self.files.insert(last_part(&name).to_owned());
-        }
+        self.files
+            .extend(plan.replaces.iter().chain(&plan.error_names).map(|name| last_part(name).to_owned()));
         Ok(())
     }
 
@@ -348,8 +348,8 @@ fn unfinished(plan: &Entry, sizes: &HashMap<&str, u64>) -> Unfinished {
 fn objects(
     request: &Request<'_>,
     store: &Arc<dyn Store>,
-    commits: &[Entry],
-    pending: Option<&Entry>,
+    (commits, pending): (&[Entry], Option<&Entry>),
+    replayed: &HashSet<String>,
     report: &mut Report,
     watch: &mut dyn Watch,
 ) -> anyhow::Result<()> {
@@ -380,10 +380,10 @@ fn objects(
     let listed = runtime.block_on(store.list("", None))?;
     let sizes = sizes(&listed);
     let notes = commits.iter().flat_map(|commit| commit.objects.iter().map(|note| (commit.number, note)));
-    let whole = present(store, notes, &sizes, report, false);
+    let whole = present(store, notes, &sizes, report, None);
     let whole_errors = if Arc::ptr_eq(store, &request.errors.store) {
         let notes = commits.iter().flat_map(|commit| commit.errors.iter().map(|note| (commit.number, note)));
-        present(store, notes, &sizes, report, true)
+        present(store, notes, &sizes, report, Some(replayed))
     } else {
         Vec::new()
     };
@@ -437,14 +437,36 @@ fn batches(count: usize) -> String {
     format!("{count} batch{}", if count == 1 { "" } else { "es" })
 }
 
+/// The last parts of names of objects of failed records that were replayed: they may be removed.
+fn replayed(request: &Request<'_>) -> anyhow::Result<HashSet<String>> {
+    let runtime = request.runtime;
+    let mut replayed = HashSet::new();
+    for store in request.objects.iter().chain([&request.errors.store]) {
+        for name in runtime.block_on(Ledger::names(store.as_ref()))? {
+            if name.strip_prefix(REPLAYED).is_none_or(|rest| !rest.starts_with('.')) {
+                continue;
+            }
+            let ledger = Ledger::new(Arc::clone(store), &name);
+            let Some(last) = runtime.block_on(ledger.standing())?.last else { continue };
+            let catalog = runtime.block_on(Catalog::read(&ledger))?;
+            for position in last.positions.values() {
+                replayed.extend(catalog.done(position).map(|object| last_part(&object.name).to_owned()));
+            }
+        }
+    }
+    Ok(replayed)
+}
+
 /// Which of the objects that commits name are there as they were committed.
 fn present<'a>(
     store: &Arc<dyn Store>,
     notes: impl Iterator<Item = (u64, &'a ObjectNote)>,
     sizes: &HashMap<&str, u64>,
     report: &mut Report,
-    are_errors: bool,
+    replayed: Option<&HashSet<String>>,
 ) -> Vec<(u64, &'a ObjectNote)> {
+    let are_errors = replayed.is_some();
+    let mut cleared = 0;
     let mut sums = if are_errors {
         std::mem::take(&mut report.errors)
     } else {
@@ -456,6 +478,7 @@ fn present<'a>(
         let place = store.url(&note.name);
         let of = format!("batch {batch}, {} records", note.records);
         match sizes.get(note.name.as_str()) {
+            None if replayed.is_some_and(|replayed| replayed.contains(last_part(&note.name))) => cleared += 1,
             None if are_errors => {
                 let text = format!("it is missing from the error output ({of})");
                 report.found(Kind::ObjectMissing, place, text);
@@ -471,6 +494,11 @@ fn present<'a>(
                 whole.push((batch, note));
             }
         }
+    }
+    if cleared > 0 {
+        report
+            .notes
+            .push(format!("{cleared} objects of the error output were replayed, and are there no more"));
     }
     if are_errors {
         report.errors = sums;

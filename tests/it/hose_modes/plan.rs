@@ -86,7 +86,7 @@ fn the_run_that_follows_makes_just_those_objects() {
 fn children_of_a_shard_come_in_their_turn() {
     let lake = Lake::new();
     lake.put(0, 200);
-    lake.wd.run("kshard").args(["split", "clicks", "0", "--quiet"]).ok();
+    lake.wd.run("kshard").args(["split", "clicks", "0"]).ok();
     lake.put(200, 200);
     let told = objects(&plan(&lake, &["--prefix", "!{shard}/"]));
     lake.deliver(&["--prefix", "!{shard}/"]).ok();

@@ -34,6 +34,12 @@ fn what_was_mended_is_delivered_once() {
     let lake = failed();
     replay(&lake, &[]).ok();
     assert_eq!(mended(&lake), all());
+    lake.verify(&[]).expect_well();
+    // What was replayed may be thrown away.
+    let kept = lake.wd.join("kept");
+    fs::rename(lake.wd.join("lake/_errors"), &kept).expect("a directory");
+    lake.verify(&[]).expect_well();
+    fs::rename(&kept, lake.wd.join("lake/_errors")).expect("a directory");
     for _ in 0..2 {
         // Other options do not bring it back.
         replay(&lake, &["--jq", ".n += 100"]).ok();

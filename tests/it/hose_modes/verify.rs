@@ -188,6 +188,22 @@ fn an_unfinished_batch_is_told_and_nothing_is_wrong() {
 }
 
 #[test]
+fn an_attempt_with_other_settings_leaves_nothing_of_those_before() {
+    let lake = Lake::new();
+    lake.put(0, 10);
+    lake.put_lines("no json\n");
+    for args in
+        [&[][..], &["-o", "csv"], &["--prefix", "x/", "--errors", "_other/!{firehose:error-output-type}/"]]
+    {
+        lake.deliver(args).env("KPIPE_FAILPOINT", "errors.after").done().expect_status(137);
+        lake.verify(args).expect_well();
+    }
+    lake.deliver(&["-o", "tsv"]).done().expect_status(1);
+    let found = lake.verify(&["-o", "tsv"]).expect_well();
+    assert_eq!((found.objects("committed"), found.objects("rows")), (1, 10));
+}
+
+#[test]
 fn left_out_and_taken_apart_records_are_told_for_what_they_are() {
     let lake = Lake::new();
     lake.put(0, 20);
