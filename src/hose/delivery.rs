@@ -154,6 +154,8 @@ pub struct Delivery<'r> {
     /// Whether it was said that the destination has more than the consumer knows of.
     told_ahead: bool,
     shipped: Instant,
+    /// When the oldest record of the batch that is on its way arrived.
+    on_its_way_us: Option<i64>,
     /// The columns as they are kept beside the destination.
     kept_schema: Option<String>,
 }
@@ -173,7 +175,6 @@ struct State {
     limit: Option<Positions>,
     dropped: u64,
     read: Read,
-    oldest_failed_us: Option<i64>,
     backup: Option<Backup>,
     tee: Option<Box<dyn std::io::Write>>,
 }
@@ -288,7 +289,6 @@ impl<'r> Delivery<'r> {
                 .map(|pending| pending.positions.clone()),
             dropped: 0,
             read: Read::default(),
-            oldest_failed_us: None,
             backup: settings.backup.take(),
             tee: settings.tee.take(),
         };
@@ -314,6 +314,7 @@ impl<'r> Delivery<'r> {
             is_cut: false,
             told_ahead: false,
             shipped: Instant::now(),
+            on_its_way_us: None,
             kept_schema,
         })
     }
@@ -345,7 +346,10 @@ impl<'r> Delivery<'r> {
         self.source.look()?;
         loop {
             if let Some(stopped) = self.reporter.stop() {
-                self.finish(Some(GRACE))?;
+                // One object is there whole or not at all: half of a target of make would pass for it.
+                if self.settings.one_object.is_none() {
+                    self.finish(Some(GRACE))?;
+                }
                 return Err(stopped);
             }
             self.tick(false)?;
@@ -385,6 +389,8 @@ impl<'r> Delivery<'r> {
                     }
                 }
                 Step::End if self.replaying.is_some() => self.again()?,
+                // A pipe that was not read to its end.
+                Step::End if self.settings.one_object.is_some() && self.reporter.stop().is_some() => {}
                 Step::End => {
                     self.finish(None)?;
                     // What goes on from a shard that has ended may be asked for as well.
@@ -518,8 +524,7 @@ impl<'r> Delivery<'r> {
         }
         if self.ticked.elapsed() >= TICK {
             self.ticked = Instant::now();
-            self.metrics.partitions = self.state.gather.partitions() as u64;
-            self.metrics.oldest_us = self.state.gather.oldest_us();
+            self.measure();
             self.reporter.tick(&self.metrics);
             if self.reporter.reload() {
                 self.courier.reload();
@@ -550,6 +555,14 @@ impl<'r> Delivery<'r> {
         Ok(())
     }
 
+    /// What is open, and how old what is not delivered: a batch that does not arrive grows old on its way.
+    fn measure(&mut self) {
+        self.metrics.partitions = self.state.gather.partitions() as u64;
+        let failed = self.state.failed.iter().map(|failed| failed.origin.arrival_us).min();
+        let open = self.state.gather.oldest_us();
+        self.metrics.oldest_us = [open, failed, self.on_its_way_us].into_iter().flatten().min();
+    }
+
     /// Delivers all that was read, and waits for it.
     fn finish(&mut self, grace: Option<Duration>) -> anyhow::Result<()> {
         self.state.process()?;
@@ -578,6 +591,7 @@ impl<'r> Delivery<'r> {
         if over && self.courier.is_busy() {
             self.courier.cancel();
         }
+        self.measure();
         self.reporter.tick(&self.metrics);
         Ok(())
     }
@@ -607,6 +621,8 @@ impl<'r> Delivery<'r> {
         self.totals = entry.totals;
         self.number = entry.number + 1;
         self.shipped = Instant::now();
+        self.on_its_way_us = None;
+        self.measure();
         if self.source.has_places() {
             self.source.commit(&entry.positions)?;
             crate::sys::failpoint::failpoint("checkpoint.after");
@@ -776,6 +792,7 @@ impl<'r> Delivery<'r> {
         let backup = self.state.backup.as_mut().map(Backup::take).transpose()?.flatten();
         let batch = Batch { number, id, parcels };
         let before = self.replaying.clone().or_else(|| self.superseded.take());
+        self.on_its_way_us = Some(oldest_us);
         let is_cut = self.is_cut;
         self.courier.send(Shipment { ids, entry, batch, failed, oldest_us, before, is_cut, keep, backup });
         Ok(())
@@ -958,8 +975,6 @@ impl State {
     }
 
     fn push_failed(&mut self, origin: Origin, key: Option<Box<str>>, data: Vec<u8>, failure: Failure) {
-        let oldest = self.oldest_failed_us.get_or_insert(origin.arrival_us);
-        *oldest = (*oldest).min(origin.arrival_us);
         self.failed.push(FailedRecord { origin, data, key, failure, details: Vec::new() });
     }
 

@@ -36,6 +36,9 @@ mod hose_session;
 /// Places that hold objects, against real servers.
 #[cfg(feature = "hose")]
 mod hose_store;
+/// khose and the person who calls it.
+#[cfg(feature = "hose")]
+mod hose_usage;
 /// Which part of the source may use which.
 mod layers;
 /// Real files of the machine.

@@ -225,7 +225,7 @@ pub(super) struct ObjectArgs {
     #[arg(long, value_name = "TEXT", value_parser = word::<Extension>)]
     pub(super) extension: Option<String>,
 
-    /// Deliver an object, or a batch, when it has this size, as it will lie there [default: 128MiB; services 5MiB]
+    /// Deliver an object, or a batch, when it has this size, as it will lie there [default: 128MiB; of services 5MiB]
     #[arg(long, value_name = "SIZE", value_parser = value::size_above_zero)]
     pub(super) buffer_size: Option<u64>,
 
@@ -276,7 +276,7 @@ pub(super) struct TableArgs {
     #[arg(long)]
     pub(super) coerce: bool,
 
-    /// Compress Parquet's pages: none, snappy, gzip[:1-9], zstd[:1-22] or lz4_raw [default: zstd:1; with
+    /// Compress Parquet's pages: none, snappy, gzip[:1-9], zstd[:1-22] or lz4 [default: zstd:1; with
     /// --parquet-compat snappy]
     #[arg(long, value_name = "FORMAT", value_parser = OneOf(ParquetCompression::NAMES, word::<ParquetCompression>), hide_possible_values = true)]
     pub(super) parquet_compression: Option<String>,

@@ -9,6 +9,8 @@ use uuid::Uuid;
 use super::args::HoseArgs;
 use super::target::{Service, Target};
 use super::{formats, setup, stages};
+use crate::hose::dest::postgres::{self, Address};
+use crate::hose::dest::redshift;
 use crate::hose::format::spec::FormatName;
 use crate::hose::naming::Signature;
 
@@ -18,6 +20,15 @@ pub(super) fn check(args: &HoseArgs, sources: &[OsString], target: &Target) -> a
         of_sources(args, sources, target)?;
     }
     of_target(args, target)?;
+    match target {
+        Target::Service(Service::Postgres, url) => {
+            drop(postgres::Options::of(&mut Address::parse(url)?, "")?);
+        }
+        Target::Service(Service::Redshift, url) => {
+            drop(redshift::Options::of(&mut Address::parse(url)?, "")?);
+        }
+        _ => {}
+    }
     stages::chain(args, "")?;
     let file = match target {
         Target::File(_, name) => Some(name.as_str()),

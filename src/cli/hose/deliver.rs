@@ -241,7 +241,7 @@ impl Run {
             trouble: about.trouble,
             meter: args.common.meter(PROGRAM, None),
             shutdown: self.shutdown,
-            metrics: args.metrics.clone(),
+            metrics: self.metrics.clone(),
             written: Instant::now(),
             system,
         };

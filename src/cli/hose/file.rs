@@ -133,7 +133,7 @@ impl Run {
             trouble,
             meter: args.common.meter(PROGRAM, None),
             shutdown: self.shutdown,
-            metrics: args.metrics.clone(),
+            metrics: self.metrics.clone(),
             written: Instant::now(),
             system,
         };

@@ -19,6 +19,7 @@ mod target;
 mod verify;
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 
@@ -28,6 +29,7 @@ pub use page::PAGE;
 use super::report::HintExt;
 use super::{Outcome, signal};
 use crate::sys::System;
+use prometheus::MetricsFile;
 use target::Target;
 
 /// Delivers as the arguments say.
@@ -39,7 +41,9 @@ pub fn run(args: HoseArgs) -> anyhow::Result<Outcome> {
     let context = setup::store_context(&args, &System::real());
     let target = Target::parse(&destination, &args)?;
     check::check(&args, &sources, &target)?;
-    let run = Run { args, context, target, shutdown };
+    let file = |path| Arc::new(MetricsFile::new(path, System::real()));
+    let metrics = args.metrics.clone().map(file);
+    let run = Run { args, context, target, shutdown, metrics };
     let mode = &run.args.mode;
     if mode.verify {
         return sources
@@ -88,6 +92,7 @@ struct Run {
     context: crate::hose::store::Context,
     target: Target,
     shutdown: &'static signal::Shutdown,
+    metrics: Option<Arc<MetricsFile>>,
 }
 
 impl Run {

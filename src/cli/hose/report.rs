@@ -1,12 +1,11 @@
 //! What khose tells while it works, and at the end.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-
 use super::args::LogForm;
+use super::prometheus::MetricsFile;
 use crate::cli::Outcome;
 use crate::cli::meter::Meter;
 use crate::cli::report;
@@ -69,7 +68,7 @@ pub(super) struct Report {
     pub(super) trouble: Option<Trouble>,
     pub(super) meter: Meter,
     pub(super) shutdown: &'static Shutdown,
-    pub(super) metrics: Option<PathBuf>,
+    pub(super) metrics: Option<Arc<MetricsFile>>,
     pub(super) written: Instant,
     pub(super) system: System,
 }
@@ -77,10 +76,9 @@ pub(super) struct Report {
 impl Report {
     /// Writes the metrics, if they are wanted.
     pub(super) fn write_metrics(&mut self, metrics: &Metrics) -> anyhow::Result<()> {
-        let Some(path) = &self.metrics else { return Ok(()) };
+        let Some(file) = &self.metrics else { return Ok(()) };
         self.written = Instant::now();
-        let text = super::prometheus::render(&self.delivery, &self.destination, metrics, &self.system);
-        self.system.disk.replace(path, text.as_bytes()).with_context(|| format!("metrics {}", path.display()))
+        file.write(&self.delivery, &self.destination, metrics)
     }
 
     /// The end of a delivery: its last line, and how it ended.
