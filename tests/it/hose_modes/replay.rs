@@ -293,3 +293,31 @@ fn a_bucket_is_replayed() {
     let ledger = run(&["--replay", &errors, &place, "--log", "json"]).ok();
     assert!(!ledger.stderr.contains("batch"), "{}", ledger.stderr);
 }
+
+#[test]
+fn large_objects_are_replayed_in_batches_and_killed_between_them() {
+    let lake = Lake::new();
+    let text = "x".repeat(150);
+    let lines: String = (0..12_000).map(|n| format!("{{\"n\":{n},\"t\":\"{text}\"}}\n")).collect();
+    lake.put_lines(&lines);
+    lake.deliver(&["--jq", "error(\"no\")"]).done().expect_status(1);
+    let mut args =
+        vec!["--buffer-size", "100KiB", "--prefix", "!{partitionKeyFromQuery:n}/", "--partitions-max", "2"];
+    args.extend(["--partition-query", "{n: (.n % 3)}"]);
+    let mut killed = 0;
+    for failpoint in ["catalog.after:2", "deliver.after:2", "commit.after", "plan.after", "none"] {
+        let done = replay(&lake, &args).env("KPIPE_FAILPOINT", failpoint).done();
+        killed += usize::from(done.status == 137);
+        lake.verify(&[]).expect_well();
+    }
+    assert!(killed >= 2, "{killed}");
+    replay(&lake, &args).ok();
+    let mut numbers: Vec<u64> = mended(&lake)
+        .iter()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).expect("JSON")["n"].as_u64().expect("a number")
+        })
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..12_000).collect::<Vec<_>>());
+}

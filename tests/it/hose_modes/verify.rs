@@ -342,3 +342,20 @@ fn a_bucket_is_verified() {
     let found = Verified::of(&run(&["--verify", "clicks", &place, "--log", "json"]).done()).expect_well();
     assert_eq!((found.objects("whole"), found.objects("rows")), (100, 100));
 }
+
+#[test]
+fn a_delivery_may_be_at_work_meanwhile() {
+    let lake = Lake::new();
+    lake.put(0, 10);
+    lake.deliver(&[]).ok();
+    let args = ["-f", "--buffer-interval", "50ms", "--prefix", "!{partitionKeyFromQuery:s}/"];
+    let running = lake.deliver(&args).spawn();
+    for round in 1..20 {
+        lake.put(round * 10, 10);
+        lake.verify(&[]).expect_well();
+    }
+    running.signal("TERM");
+    running.wait().expect_status(143);
+    let found = lake.verify(&[]).expect_well();
+    assert_eq!((found.objects("rows"), found.shards("undelivered")), (200, 0));
+}
