@@ -11,7 +11,7 @@
 # said, and its row left out.
 set -eu
 cd "$(dirname "$0")/.."
-cargo build --release --locked --bin kput --bin kget --bin kshard --bin khose
+make build
 target=${CARGO_TARGET_DIR:-target}
 bin=$(cd "$target/release" && pwd)
 work=${BENCH_DIR:-$target/bench}

@@ -46,6 +46,8 @@ pub struct Shipment {
     pub oldest_us: i64,
     /// What an earlier run planned for these records.
     pub before: Option<Entry>,
+    /// Records of it are gone from the stream.
+    pub is_cut: bool,
     /// A file to be kept beside the ledger before anything else: its name and its bytes.
     pub keep: Option<(String, Vec<u8>)>,
     /// Copies of what was read for it, and how many records they are of.
@@ -267,9 +269,13 @@ async fn once(reach: &mut Reach, shipment: &mut Shipment, planned: &mut bool) ->
             return Err(LedgerError::Store(error).into());
         }
     }
+    if shipment.is_cut && !*planned {
+        keep_whole(reach, shipment).await?;
+    }
     if let Some(ledger) = &reach.ledger
         && !*planned
     {
+        shipment.entry.error_names = error_names(&reach.errors.names, shipment)?;
         ledger.plan(&shipment.entry, shipment.before.is_some()).await?;
         *planned = true;
     }
@@ -310,6 +316,10 @@ async fn once(reach: &mut Reach, shipment: &mut Shipment, planned: &mut bool) ->
         let bytes = text.len() as u64;
         let body = Body::from(text);
         let attributes = ndjson();
+        if shipment.is_cut && reach.errors.store.head(&name).await.map_err(CourierError::Errors)?.is_some() {
+            // It may have more than can be read now.
+            continue;
+        }
         let put = reach.errors.store.put(&name, &body, PutMode::Overwrite, &attributes);
         put.await.map_err(CourierError::Errors)?;
         errors.push(ObjectNote { name, bytes, records, shards });
@@ -323,8 +333,8 @@ async fn once(reach: &mut Reach, shipment: &mut Shipment, planned: &mut bool) ->
         put.await.map_err(CourierError::Backup)?;
     }
     failpoint("errors.after");
-    if let Some(before) = &shipment.before {
-        clear(reach, shipment, before, &errors).await?;
+    if shipment.before.is_some() {
+        clear(reach, shipment, &errors).await?;
     }
     failpoint("commit.before");
     // A copy: the commit may fail, and be tried again from the plan.
@@ -334,6 +344,7 @@ async fn once(reach: &mut Reach, shipment: &mut Shipment, planned: &mut bool) ->
     entry.totals += Totals { failed, ..Totals::default() };
     entry.totals.records -= refused.min(entry.totals.records);
     entry.errors = errors;
+    (entry.replaces, entry.error_names) = (Vec::new(), Vec::new());
     entry.written_us = now_us;
     if let Some(ledger) = &reach.ledger {
         ledger.commit(&entry).await?;
@@ -347,27 +358,59 @@ fn ndjson() -> Attributes {
     Attributes { content_type: Some("application/x-ndjson".to_owned()), ..Attributes::default() }
 }
 
-/// Removes what an earlier run of the same batch left and this one has not written again.
-async fn clear(
-    reach: &Reach,
-    shipment: &Shipment,
-    before: &Entry,
-    errors: &[ObjectNote],
-) -> Result<(), CourierError> {
+/// Keeps the objects of the run before, if all are there: some of their records cannot be read any more.
+async fn keep_whole(reach: &Reach, shipment: &mut Shipment) -> Result<(), CourierError> {
+    let (Some(before), Some(ledger)) = (&shipment.before, &reach.ledger) else { return Ok(()) };
+    for note in &before.objects {
+        let found = ledger.store().head(&note.name).await.map_err(LedgerError::Store)?;
+        if found.is_none_or(|found| found.size != note.bytes) {
+            return Ok(());
+        }
+    }
+    if before.objects.is_empty() {
+        return Ok(());
+    }
+    let entry = &mut shipment.entry;
+    for (sign, objects) in [(false, &entry.objects), (true, &before.objects)] {
+        let totals = &mut entry.totals;
+        for note in objects {
+            let count = |total: &mut u64, one: u64| {
+                *total = if sign { *total + one } else { total.saturating_sub(one) };
+            };
+            count(&mut totals.records, note.records);
+            count(&mut totals.bytes, note.bytes);
+            count(&mut totals.objects, 1);
+        }
+    }
+    entry.objects.clone_from(&before.objects);
+    entry.replaces.clone_from(&before.replaces);
+    shipment.batch.parcels.clear();
+    Ok(())
+}
+
+/// Where any attempt at a batch may have written failed records: the prefix may have been another.
+fn error_names(names: &ErrorNames, shipment: &Shipment) -> Result<Vec<String>, NameError> {
+    let before = shipment.before.iter().flat_map(|before| before.error_names.iter().cloned());
+    let now = ErrorType::ALL.iter().map(|&kind| names.name(kind, shipment.entry.id, shipment.oldest_us));
+    let all: Result<BTreeSet<String>, NameError> = before.map(Ok).chain(now).collect();
+    Ok(all?.into_iter().collect())
+}
+
+/// Removes what earlier attempts at the same batch left and this one has not written again.
+async fn clear(reach: &Reach, shipment: &Shipment, errors: &[ObjectNote]) -> Result<(), CourierError> {
     if let Some(ledger) = &reach.ledger {
-        let now: BTreeSet<&str> = shipment.entry.objects.iter().map(|note| note.name.as_str()).collect();
-        for note in before.objects.iter().filter(|note| !now.contains(note.name.as_str())) {
-            ledger.store().delete(&note.name).await.map_err(LedgerError::Store)?;
+        for name in &shipment.entry.replaces {
+            ledger.store().delete(name).await.map_err(LedgerError::Store)?;
         }
     }
-    if let Some((store, names)) = reach.backup.as_ref().filter(|_| before.id != shipment.entry.id) {
+    let left = shipment.entry.error_names.iter().filter(|name| errors.iter().all(|note| note.name != **name));
+    for name in left.filter(|_| !shipment.is_cut) {
+        reach.errors.store.delete(name).await.map_err(CourierError::Errors)?;
+    }
+    if let Some(before) = shipment.before.as_ref().filter(|before| before.id != shipment.entry.id)
+        && let Some((store, names)) = &reach.backup
+    {
         store.delete(&names.batch(before.id, before.oldest_us)?).await.map_err(CourierError::Backup)?;
-    }
-    for kind in ErrorType::ALL {
-        let name = reach.errors.names.name(kind, before.id, before.oldest_us)?;
-        if !errors.iter().any(|note| note.name == name) {
-            reach.errors.store.delete(&name).await.map_err(CourierError::Errors)?;
-        }
     }
     Ok(())
 }

@@ -135,7 +135,7 @@ pub struct Delivery<'r> {
     pub metrics: Metrics,
     ticked: Instant,
     /// Shards that have ended and wait for their commit: their children wait as well.
-    ended: bool,
+    ends: BTreeSet<ShardId>,
     /// A batch that a killed run had planned, while it is done again.
     replaying: Option<Entry>,
     /// A batch that a killed run had planned of a pipe, which cannot be read twice: the first batch takes its place,
@@ -147,6 +147,12 @@ pub struct Delivery<'r> {
     began: BTreeMap<u32, u64>,
     /// Shards that the batch that is done again does not have: they begin behind it.
     deferred: Vec<(ShardId, ShardPosition)>,
+    /// Where the consumer stands in the shards of the batch that is done again: somebody may have moved it.
+    resumed: BTreeMap<u32, u64>,
+    /// Records of the batch that is done again are gone from the stream.
+    is_cut: bool,
+    /// Whether it was said that the destination has more than the consumer knows of.
+    told_ahead: bool,
     shipped: Instant,
     /// When the oldest record of the batch that is on its way arrived.
     on_its_way_us: Option<i64>,
@@ -245,8 +251,11 @@ impl<'r> Delivery<'r> {
             None => 1,
         };
         namer.set_version(version);
-        let in_part =
-            last.is_some_and(|last| last.positions.values().any(|position| !position.left.is_empty()));
+        // What is left as a whole can be taken apart in any way.
+        let in_part = last.is_some_and(|last| {
+            let mut left = last.positions.values().flat_map(|position| &position.left);
+            left.any(|left| left.parts.is_some())
+        });
         let units = |entry: &Entry| entry.units == settings.units;
         if in_part && !last.is_none_or(units) || !standing.pending.as_ref().is_none_or(units) {
             anyhow::bail!(
@@ -299,8 +308,11 @@ impl<'r> Delivery<'r> {
             settings,
             metrics: Metrics::default(),
             ticked: Instant::now(),
-            ended: false,
+            ends: BTreeSet::new(),
             deferred: Vec::new(),
+            resumed: BTreeMap::new(),
+            is_cut: false,
+            told_ahead: false,
             shipped: Instant::now(),
             on_its_way_us: None,
             kept_schema,
@@ -315,7 +327,9 @@ impl<'r> Delivery<'r> {
                 .say(&format!("batch {number} was not finished by the run before; it is done again"));
         }
         let outcome = self.go();
-        let Self { source, metrics, reporter, mut state, .. } = self;
+        let Self { source, metrics, reporter, mut state, courier, .. } = self;
+        // What is on its way ends before another may take over.
+        drop(courier);
         let left = source.leave();
         outcome.and(left)?;
         // A command that ends badly says so now; all that it has answered stays true.
@@ -327,6 +341,7 @@ impl<'r> Delivery<'r> {
     }
 
     fn go(&mut self) -> anyhow::Result<()> {
+        self.source.ignore_end(self.replaying.is_some());
         // Before anything else: a batch that is done again wants its shards.
         self.source.look()?;
         loop {
@@ -343,22 +358,27 @@ impl<'r> Delivery<'r> {
                     self.count();
                     self.pause_planned();
                 }
-                Step::Begun(shard, position) => self.begin_shard(shard, position)?,
+                Step::Begun(shard, position) => self.begin_shard(shard, &position)?,
                 Step::Ended(shard) => {
-                    self.ended = true;
+                    self.ends.insert(shard);
                     self.state.tracker.ended(shard);
                 }
                 Step::Damage(shard, damage) => {
+                    self.cut(shard, damage.first, damage.next);
                     self.state.tracker.read_to(shard, damage.next);
                     self.reporter.damage(shard, &damage)?;
                     self.metrics.lost += damage.next.saturating_sub(damage.first);
                 }
                 Step::Missed(shard, missed) => {
+                    self.cut(shard, missed.from, missed.to);
                     self.state.tracker.read_to(shard, missed.to);
                     self.reporter.missed(shard, missed);
                     self.metrics.lost += missed.to - missed.from;
                 }
-                Step::MissedShard(shard) => self.reporter.missed_shard(shard),
+                Step::MissedShard(shard) => {
+                    self.is_cut |= self.replaying.is_some();
+                    self.reporter.missed_shard(shard);
+                }
                 Step::Lost(shard) => {
                     // Its records may be on their way: whoever has it now delivers them as well.
                     anyhow::bail!("{shard}: another worker of the same consumer has taken it over");
@@ -368,14 +388,25 @@ impl<'r> Delivery<'r> {
                         return Ok(());
                     }
                 }
+                Step::End if self.replaying.is_some() => self.again()?,
                 // A pipe that was not read to its end.
                 Step::End if self.settings.one_object.is_some() && self.reporter.stop().is_some() => {}
                 Step::End => {
                     self.finish(None)?;
-                    return Ok(());
+                    // What goes on from a shard that has ended may be asked for as well.
+                    if !self.source.look()? {
+                        return Ok(());
+                    }
+                    self.source.wait(Some(TICK))?;
                 }
             }
         }
+    }
+
+    /// Notes that records are gone that belong to the batch that is done again.
+    fn cut(&mut self, shard: ShardId, first: u64, next: u64) {
+        let planned = self.replaying.as_ref().and_then(|plan| plan.positions.get(&shard.0));
+        self.is_cut |= first < next && planned.is_some_and(|planned| first < planned.to);
     }
 
     fn count(&mut self) {
@@ -402,15 +433,38 @@ impl<'r> Delivery<'r> {
         }
     }
 
-    fn begin_shard(&mut self, shard: ShardId, position: ShardPosition) -> anyhow::Result<()> {
-        // The commit says more than the checkpoint, unless somebody has moved the checkpoint forward.
-        let position = match self.stood.remove(&shard.0) {
-            Some(stood) if stood.low() >= position.low() || stood.end => stood,
-            _ => position,
-        };
-        if self.replaying.as_ref().is_some_and(|plan| !plan.positions.contains_key(&shard.0)) {
-            self.deferred.push((shard, position));
-            return Ok(());
+    /// Begins with a shard where the last commit left it: that says more than the consumer's checkpoint, which may
+    /// have been moved forward since, though.
+    fn begin_shard(&mut self, shard: ShardId, checkpoint: &ShardPosition) -> anyhow::Result<()> {
+        let low = checkpoint.low();
+        let stood = self.stood.remove(&shard.0);
+        let is_known = stood.is_some();
+        let position = stood.map_or_else(|| checkpoint.clone(), |stood| stood.moved_to(low));
+        if let Some(plan) = &self.replaying {
+            let began = plan.began.get(&shard.0).copied();
+            if !plan.positions.contains_key(&shard.0) {
+                self.deferred.push((shard, position));
+                return Ok(());
+            }
+            self.resumed.insert(shard.0, low);
+            // Part of the batch may be there, and all of it comes: whoever has moved the consumer since did not know.
+            let before = self.standing.last.as_ref().and_then(|last| last.positions.get(&shard.0).cloned());
+            let from = match (before, began) {
+                (Some(before), _) => before,
+                (None, Some(began)) if began != low => ShardPosition { to: began, ..Default::default() },
+                (None, _) => position,
+            };
+            return self.take_up(shard, &from);
+        }
+        if is_known && (position.low() > low || position.is_done()) {
+            if position.low() > low && !std::mem::replace(&mut self.told_ahead, true) {
+                let at = position.low();
+                self.reporter.say(&format!(
+                    "the destination has more than the consumer knows of ({shard}: up to index {at}, not {low}): it goes on \
+                     behind that"
+                ));
+            }
+            self.source.commit(&Positions::from([(shard.0, position.clone())]))?;
         }
         self.take_up(shard, &position)
     }
@@ -418,11 +472,9 @@ impl<'r> Delivery<'r> {
     fn take_up(&mut self, shard: ShardId, position: &ShardPosition) -> anyhow::Result<()> {
         self.began.entry(shard.0).or_insert_with(|| position.low());
         if position.is_done() {
-            // Delivered, and killed before its checkpoint was written.
             self.state.tracker.begin(shard, position);
             self.state.tracker.read_to(shard, position.to);
             self.state.tracker.ended(shard);
-            self.ended = true;
             return Ok(());
         }
         let index = self.state.tracker.begin(shard, position);
@@ -432,7 +484,7 @@ impl<'r> Delivery<'r> {
     /// All has been read for now; whether to go on.
     fn rest(&mut self) -> anyhow::Result<bool> {
         if self.replaying.is_some() {
-            self.replay()?;
+            self.again()?;
             return Ok(true);
         }
         if !self.settings.follow {
@@ -447,9 +499,10 @@ impl<'r> Delivery<'r> {
         self.state.process()?;
         self.count();
         self.state.tee.take_if(|tee| tee.flush().is_err());
-        if self.ended && !self.courier.is_busy() {
+        if !self.ends.is_empty() && !self.courier.is_busy() {
             // Its children wait.
             self.finish(None)?;
+            self.ends.clear();
             self.source.look()?;
             return Ok(true);
         }
@@ -574,12 +627,39 @@ impl<'r> Delivery<'r> {
             self.source.commit(&entry.positions)?;
             crate::sys::failpoint::failpoint("checkpoint.after");
         }
-        if entry.positions.values().any(ShardPosition::is_done) {
-            self.ended = false;
-        }
+        self.ends.retain(|shard| !entry.positions.get(&shard.0).is_some_and(ShardPosition::is_done));
         self.reporter.delivered(&entry, &self.metrics);
         self.standing.last = Some(entry);
         Ok(())
+    }
+
+    /// A shard of which the batch that is done again has records that have not been read yet.
+    fn unread(&self) -> Option<ShardId> {
+        let plan = self.replaying.as_ref()?;
+        let before = self.standing.last.as_ref().map(|last| &last.positions);
+        let is_unread = |(&shard, planned): (&u32, &ShardPosition)| {
+            let has_none = match before.and_then(|before| before.get(&shard)) {
+                Some(before) => before == planned,
+                None => plan.began.get(&shard) == Some(&planned.to),
+            };
+            let (shard, to) = (ShardId(shard), planned.to);
+            (!has_none && !self.state.tracker.has_read(shard, to) && self.source.has_shard(shard))
+                .then_some(shard)
+        };
+        plan.positions.iter().find_map(is_unread)
+    }
+
+    /// All has been read for now: does the batch again, if it is all there.
+    fn again(&mut self) -> anyhow::Result<()> {
+        let Some(shard) = self.unread() else { return self.replay() };
+        let begun = self.state.tracker.has_read(shard, 0);
+        if begun {
+            anyhow::bail!("batch {}: {shard} ends before what a killed run had read of it", self.number);
+        }
+        if !self.source.look()? && !self.settings.follow {
+            anyhow::bail!("batch {}: {shard} is read by another worker of the same consumer", self.number);
+        }
+        self.source.wait(Some(TICK))
     }
 
     /// Does the batch again that a killed run had planned, and begins anew behind it.
@@ -596,12 +676,30 @@ impl<'r> Delivery<'r> {
         }
         let Some(plan) = self.replaying.take() else { return Ok(()) };
         self.state.limit = None;
+        self.is_cut = false;
+        self.source.ignore_end(false);
         // From here on everything is read from where the plan ends, what it left included.
-        let again = plan.positions.into_iter().map(|(shard, position)| (ShardId(shard), position));
-        for (shard, position) in again.chain(std::mem::take(&mut self.deferred)) {
+        for (shard, planned) in plan.positions {
+            match self.resumed.remove(&shard) {
+                Some(low) => self.take_up(ShardId(shard), &planned.moved_to(low))?,
+                // This run does not have it.
+                None => drop(self.stood.insert(shard, planned)),
+            }
+        }
+        for (shard, position) in std::mem::take(&mut self.deferred) {
             self.take_up(shard, &position)?;
         }
         Ok(())
+    }
+
+    /// Where all shards stand once these objects are delivered, those included that this run does not have.
+    fn positions(&self, ids: &BTreeSet<ObjectId>) -> Positions {
+        let mut positions = self.state.tracker.positions(ids);
+        for (&shard, stood) in self.stood.iter().filter(|(shard, _)| self.source.has_shard(ShardId(**shard)))
+        {
+            positions.entry(shard).or_insert_with(|| stood.clone());
+        }
+        positions
     }
 
     /// Sends off what has ended. `all` also where there is nothing to send but the news of where the shards stand.
@@ -622,7 +720,7 @@ impl<'r> Delivery<'r> {
         self.state.failed_object.0 += 1;
         let positions = match &self.replaying {
             Some(plan) => plan.positions.clone(),
-            None => self.state.tracker.positions(&ids),
+            None => self.positions(&ids),
         };
         let dropped = std::mem::take(&mut self.state.dropped);
         let mut finished = finished;
@@ -684,8 +782,10 @@ impl<'r> Delivery<'r> {
             units: self.settings.units.clone(),
             began: self.began.clone(),
             positions,
-            objects,
             errors: Vec::new(),
+            replaces: replaced(self.replaying.as_ref().or(self.superseded.as_ref()), &objects),
+            error_names: Vec::new(),
+            objects,
             totals,
         };
         let keep = self.changed_schema();
@@ -693,7 +793,8 @@ impl<'r> Delivery<'r> {
         let batch = Batch { number, id, parcels };
         let before = self.replaying.clone().or_else(|| self.superseded.take());
         self.on_its_way_us = Some(oldest_us);
-        self.courier.send(Shipment { ids, entry, batch, failed, oldest_us, before, keep, backup });
+        let is_cut = self.is_cut;
+        self.courier.send(Shipment { ids, entry, batch, failed, oldest_us, before, is_cut, keep, backup });
         Ok(())
     }
 
@@ -720,6 +821,15 @@ impl<'r> Delivery<'r> {
             stood.map_or(position.to > 0 || position.end, |stood| stood != position)
         })
     }
+}
+
+/// The names of what earlier attempts at a batch may have left and this one does not write.
+fn replaced(before: Option<&Entry>, now: &[ObjectNote]) -> Vec<String> {
+    let Some(before) = before else { return Vec::new() };
+    let now: BTreeSet<&str> = now.iter().map(|note| note.name.as_str()).collect();
+    let names = before.objects.iter().map(|note| &note.name).chain(&before.replaces);
+    let names: BTreeSet<&String> = names.filter(|name| !now.contains(name.as_str())).collect();
+    names.into_iter().cloned().collect()
 }
 
 /// What an object carries about itself.
@@ -798,13 +908,21 @@ impl Sink for State {
         self.tracker.wants(shard, index, sub.filter(|_| self.chain.is_empty()))
     }
 
+    fn leave(&mut self, origin: &Origin) {
+        // While a batch is done again it is known what it has.
+        if self.limit.is_none() {
+            self.tracker.note(origin, 1, ObjectId::NEVER);
+        }
+    }
+
     fn read_to(&mut self, shard: ShardId, index: u64) {
         self.tracker.read_to(shard, index);
     }
 
     fn refuse(&mut self, record: &Incoming<'_>, reason: &str) -> anyhow::Result<()> {
         let failure = Failure::new(ErrorType::Processing, "Input.InvalidRecord", reason);
-        self.fail(record.origin, record.key.map(Into::into), record.payload.to_vec(), failure);
+        // Not noted: what has no place says nothing of what was delivered of a shard.
+        self.push_failed(record.origin, record.key.map(Into::into), record.payload.to_vec(), failure);
         Ok(())
     }
 }
@@ -853,6 +971,10 @@ impl State {
 
     fn fail(&mut self, origin: Origin, key: Option<Box<str>>, data: Vec<u8>, failure: Failure) {
         self.tracker.note(&origin, 1, self.failed_object);
+        self.push_failed(origin, key, data, failure);
+    }
+
+    fn push_failed(&mut self, origin: Origin, key: Option<Box<str>>, data: Vec<u8>, failure: Failure) {
         self.failed.push(FailedRecord { origin, data, key, failure, details: Vec::new() });
     }
 
@@ -864,8 +986,9 @@ impl State {
         self.lot_bytes = 0;
         let fates = self.chain.run(std::mem::take(&mut self.lot))?;
         let mut partitions = self.partitions(&fates)?.into_iter();
-        let (indivisible, mut together) = (self.chain.is_indivisible(), None);
         let mut before: Option<(Origin, ObjectId)> = None;
+        let is_whole = self.chain.is_indivisible();
+        let mut whole = Vec::new();
         for fate in fates {
             let partition = if matches!(fate, Fate::Kept(_)) { partitions.next() } else { None };
             if !self.is_due(&fate.origin()) {
@@ -890,12 +1013,9 @@ impl State {
                     (origin, ObjectId::NONE)
                 }
             };
-            if indivisible {
-                // Which record became which is not known for certain: what was given to the stages together is
-                // delivered together.
-                if object != ObjectId::NONE {
-                    self.tracker.link(*together.get_or_insert(object), object);
-                }
+            if is_whole {
+                whole.push((origin, object));
+                continue;
             }
             match before {
                 // One record has become several: they are delivered together.
@@ -903,6 +1023,14 @@ impl State {
                 _ => self.tracker.note(&origin, 1, object),
             }
             before = Some((origin, object));
+        }
+        // All of it is delivered together, and what was left out is not done with before.
+        let first = whole.iter().map(|(_, object)| *object).find(|object| *object != ObjectId::NONE);
+        for (origin, object) in whole {
+            let anchor = first.unwrap_or(ObjectId::NONE);
+            let object = if object == ObjectId::NONE { anchor } else { object };
+            self.tracker.note(&origin, 1, object);
+            self.tracker.link(anchor, object);
         }
         Ok(())
     }

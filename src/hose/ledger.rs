@@ -16,6 +16,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -30,6 +32,8 @@ const ENTRY_BYTES_MAX: u64 = 1 << 30;
 /// After so many commits the hint is written anew: a listing behind it stays short.
 const HINT_EVERY: u64 = 64;
 const VERSION: u32 = 1;
+/// Commits are read so many at once.
+const READ_AT_ONCE: usize = 16;
 
 /// What a ledger cannot do.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +87,20 @@ pub struct Totals {
     pub dropped: u64,
 }
 
+impl Totals {
+    /// By how much they have grown since then.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            records: self.records.saturating_sub(before.records),
+            bytes: self.bytes.saturating_sub(before.bytes),
+            objects: self.objects.saturating_sub(before.objects),
+            failed: self.failed.saturating_sub(before.failed),
+            dropped: self.dropped.saturating_sub(before.dropped),
+        }
+    }
+}
+
 impl std::ops::AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
         self.records += other.records;
@@ -127,6 +145,12 @@ pub struct Entry {
     /// The objects of the error output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ObjectNote>,
+    /// In a plan: objects that earlier attempts at this batch may have left, under names that this one does not write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
+    /// In a plan: where any attempt at this batch may have written failed records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub error_names: Vec<String>,
     /// All that has been delivered, this batch included.
     pub totals: Totals,
 }
@@ -235,15 +259,37 @@ impl Ledger {
 
     /// Every commit, in order: for whoever looks after what has been delivered.
     pub async fn commits(&self) -> Result<Vec<Entry>, LedgerError> {
-        let listed = self.store.list(&format!("{}/", self.dir), None).await?;
-        let mut commits = Vec::new();
-        for object in &listed {
-            let entry = object.name.get(self.dir.len() + 1..).and_then(number_of);
-            if matches!(entry, Some((_, false))) {
-                commits.push(self.read(&object.name).await?);
+        Ok(self.since(None).await?.0)
+    }
+
+    /// Every commit behind this one, in order, and the plan that none follows.
+    pub async fn since(&self, number: Option<u64>) -> Result<(Vec<Entry>, Option<Entry>), LedgerError> {
+        let after = number.map(|number| self.commit_name(number));
+        let listed = self.store.list(&format!("{}/", self.dir), after.as_deref()).await?;
+        let (mut names, mut planned) = (Vec::new(), None);
+        for object in listed {
+            match object.name.get(self.dir.len() + 1..).and_then(number_of) {
+                Some((_, false)) => names.push(object.name),
+                Some((of, true)) if number.is_none_or(|number| of > number) => {
+                    planned = planned.max(Some((of, object.name)));
+                }
+                _ => {}
             }
         }
-        Ok(commits)
+        // Boxed, or the compiler takes their borrows for more general than they are.
+        let reads: Vec<BoxFuture<'_, _>> =
+            names.iter().map(|name| Box::pin(self.read(name)) as BoxFuture<'_, _>).collect();
+        let commits: Vec<Entry> = stream::iter(reads).buffered(READ_AT_ONCE).try_collect().await?;
+        let last = commits.last().map(|commit| commit.number).max(number);
+        let pending = match planned.filter(|(number, _)| Some(*number) > last) {
+            Some((_, name)) => match self.read(&name).await {
+                // It was committed at this moment, and its commit is behind what was listed.
+                Err(LedgerError::Store(StoreError::NotFound { .. })) => None,
+                other => Some(other?),
+            },
+            None => None,
+        };
+        Ok((commits, pending))
     }
 
     async fn read(&self, name: &str) -> Result<Entry, LedgerError> {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::chunk::Origin;
 use super::failure::{ErrorType, Failure};
 use super::gather::{Extents, PartitionKey};
+use super::homes::Homes;
 use super::name::{
     Context, Extension, NameError, ObjectName, Partitioner, Span, Values, object_id, object_name,
 };
@@ -59,6 +60,7 @@ pub struct Namer {
     fixed: Option<PartitionKey>,
     by_shard: bool,
     by_keys: bool,
+    homes: Option<Homes>,
     same: Option<Same>,
     known: std::collections::HashSet<PartitionKey>,
     text: String,
@@ -95,6 +97,7 @@ impl Namer {
             extension,
             signature,
             fixed: None,
+            homes: None,
             same: None,
             known: std::collections::HashSet::new(),
             text: String::new(),
@@ -105,6 +108,13 @@ impl Namer {
     #[must_use]
     pub fn fixed(mut self, name: &str) -> Self {
         self.fixed = Some(Arc::from(name));
+        self
+    }
+
+    /// Of records that come from an error output: `!{shard}` is where they stood before.
+    #[must_use]
+    pub fn with_homes(mut self, homes: Homes) -> Self {
+        self.homes = Some(homes);
         self
     }
 
@@ -160,15 +170,19 @@ impl Namer {
         if let Some(fixed) = &self.fixed {
             return Ok(Arc::clone(fixed));
         }
+        let shard = match &self.homes {
+            Some(homes) if self.by_shard => homes.shard(origin),
+            _ => origin.shard,
+        };
         if let Some(same) = &self.same
             && same.span.contains(origin.arrival_us)
-            && same.shard.is_none_or(|shard| shard == origin.shard)
+            && same.shard.is_none_or(|same| same == shard)
         {
             return Ok(Arc::clone(&same.partition));
         }
         let context = Context {
             arrival_us: origin.arrival_us,
-            shard: origin.shard,
+            shard,
             query,
             transform: &record.transform,
             error_type: None,
@@ -186,7 +200,7 @@ impl Namer {
         };
         if !self.by_keys {
             let span = self.partitioner.span(origin.arrival_us);
-            let shard = self.by_shard.then_some(origin.shard);
+            let shard = self.by_shard.then_some(shard);
             self.same = Some(Same { span, shard, partition: Arc::clone(&partition) });
         }
         Ok(partition)

@@ -524,7 +524,10 @@ fn held<'s>(
 
 /// Takes up the shards that have come into being, forgets those that have expired, and answers which of the latter
 /// had not been read to their end.
-fn follow_manifest(state: &mut ConsumerState, manifest: &Manifest) -> Vec<(ShardId, Option<Missed>)> {
+pub(super) fn follow_manifest(
+    state: &mut ConsumerState,
+    manifest: &Manifest,
+) -> Vec<(ShardId, Option<Missed>)> {
     for info in &manifest.shards {
         state.shards.entry(info.shard).or_insert_with(|| ShardState::at(Checkpoint::START));
     }

@@ -214,6 +214,11 @@ impl StreamReader {
         self.active.iter().map(|active| active.info.id())
     }
 
+    /// Changes where the read ends, for shards that have not been left there.
+    pub fn set_until(&mut self, until: Until) {
+        self.until = until;
+    }
+
     /// Whether a shard was left where the read ends.
     pub fn has_stopped(&self) -> bool {
         !self.stopped.is_empty()

@@ -18,6 +18,9 @@ mod follow;
 mod format;
 /// kget reads a stream: positions, ends, formats.
 mod get;
+/// What khose does beside delivering.
+#[cfg(feature = "hose")]
+mod hose_modes;
 /// Batches into PostgreSQL, each once.
 #[cfg(feature = "hose")]
 mod hose_postgres;

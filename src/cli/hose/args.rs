@@ -93,19 +93,40 @@ pub struct HoseArgs {
 
 /// What to do instead of delivering.
 #[derive(Debug, Clone, Args)]
-#[group(multiple = false)]
+#[command(next_help_heading = "Modes")]
 pub(super) struct ModeArgs {
     /// Tell what would be delivered, and write nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["verify", "replay"])]
     pub(super) plan: bool,
 
+    /// With --plan: look at so many records and no more [default: all]
+    #[arg(short = 'n', long, value_name = "COUNT", requires = "plan")]
+    pub(super) limit: Option<u64>,
+
     /// Compare the destination with the stream: counts, ranges, gaps, duplicates
-    #[arg(long)]
+    #[arg(long, conflicts_with = "replay")]
     pub(super) verify: bool,
 
-    /// Deliver failed records again: SOURCE is where an error output lies
+    /// With --verify: do not count the rows of the objects
+    #[arg(long, requires = "verify")]
+    pub(super) quick: bool,
+
+    /// Deliver failed records again, once: SOURCE is where an error output lies
     #[arg(long)]
     pub(super) replay: bool,
+
+    /// With --replay: only records that failed like this, as format-conversion-failed, or with this error code; may be
+    /// repeated
+    #[arg(long, value_name = "TYPE|CODE", requires = "replay")]
+    pub(super) error_type: Vec<String>,
+
+    /// With --replay: only records that failed at this time or later, as -1d
+    #[arg(long, value_name = "TIME", requires = "replay", allow_hyphen_values = true)]
+    pub(super) since: Option<value::Time>,
+
+    /// With --replay: also records that have failed again in a replay with the same options
+    #[arg(long, requires = "replay")]
+    pub(super) again: bool,
 }
 
 /// How messages are written.

@@ -33,6 +33,7 @@ use crate::hose::source::{Busy, Source, StreamSource};
 use crate::hose::store::{Attributes, Location};
 use crate::stream::{Consumer, NewStream, Stream};
 use crate::sys::System;
+use crate::table::Schema;
 
 impl Run {
     /// Delivers a stream under its consumer's name.
@@ -82,6 +83,8 @@ impl Run {
             consumer_dir: Some(&dir),
             follow,
             trouble: Some(trouble),
+            known: None,
+            fingerprint: setup::fingerprint(args),
         };
         self.go(about, Box::new(source))
     }
@@ -111,6 +114,8 @@ impl Run {
             consumer_dir: None,
             follow: true,
             trouble: None,
+            known: None,
+            fingerprint: setup::fingerprint(&self.args),
         };
         self.go(about, Box::new(source))
     }
@@ -158,7 +163,7 @@ impl Run {
     }
 
     /// The consumer's name: given, or made of the destination.
-    fn consumer(&self) -> String {
+    pub(super) fn consumer(&self) -> String {
         self.args.consumer.clone().unwrap_or_else(|| {
             let place = self.target.show();
             format!("khose-{:016x}", xxhash_rust::xxh3::xxh3_64(place.as_bytes()))
@@ -166,19 +171,31 @@ impl Run {
     }
 
     fn go(&self, about: About<'_>, source: Box<dyn Source>) -> anyhow::Result<Outcome> {
+        let signature = Signature { stream: about.name.clone(), stream_id: about.id, version: 1 };
+        let (cancel, runtime) = (Cancel::new(), Runtime::new()?);
+        let parts = self.parts(&about, &signature, &System::real(), &runtime, &cancel)?;
+        self.run_with(about, source, parts, runtime, cancel)
+    }
+
+    /// Delivers what a source gives, with the parts of its destination.
+    pub(super) fn run_with(
+        &self,
+        about: About<'_>,
+        source: Box<dyn Source>,
+        parts: Parts,
+        runtime: Runtime,
+        cancel: Cancel,
+    ) -> anyhow::Result<Outcome> {
         let args = &self.args;
         let system = System::real();
         let signature = Signature { stream: about.name.clone(), stream_id: about.id, version: 1 };
-        let cancel = Cancel::new();
-        let runtime = Runtime::new()?;
-        let parts = self.parts(&about, &signature, &system, &runtime, &cancel)?;
         let ledger = parts.ledger.filter(|_| source.has_places());
         let standing = match &ledger {
             Some(ledger) => runtime.block_on(ledger.standing())?,
             None => Standing::default(),
         };
         if let Some(other) =
-            standing.last.as_ref().filter(|last| last.stream_id != about.id && !about.id.is_nil())
+            standing.last.iter().chain(&standing.pending).find(|other| other.stream_id != about.id)
         {
             return Err(anyhow!(
                 "{}: another stream `{}` ({}) was delivered there under this name; this one is {}",
@@ -214,7 +231,7 @@ impl Run {
                 .map(|_| Backup::new(EnvelopeEncoder::new(&about.name, about.id), parts.scratch.clone())),
             tee: self.tee()?,
             units: setup::units(args),
-            fingerprint: setup::fingerprint(args),
+            fingerprint: about.fingerprint,
             scratch: parts.scratch,
         };
         let mut report = Report {
@@ -240,7 +257,7 @@ impl Run {
     }
 
     /// What depends on the destination.
-    fn parts(
+    pub(super) fn parts(
         &self,
         about: &About<'_>,
         signature: &Signature,
@@ -274,7 +291,10 @@ impl Run {
         let store = location.open(&self.context)?;
         let ledger = Ledger::new(Arc::clone(&store), &about.delivery);
         let schema = format!("{}/schema.json", ledger.dir());
-        let opened = formats::open(args, Some((runtime, &store, &schema)), None)?;
+        let opened = match &about.known {
+            Some(known) => formats::open_with(args, known.clone(), None)?,
+            None => formats::open(args, Some((runtime, &store, &schema)), None)?,
+        };
         let scratch = match location.local_path() {
             Some(root) => {
                 let dir = root.join(FOLDER).join(&about.delivery).join(".tmp");
@@ -325,8 +345,12 @@ pub(super) struct About<'a> {
     pub(super) source: Option<Stream>,
     /// Where a consumer's own files lie.
     pub(super) consumer_dir: Option<&'a Path>,
-    follow: bool,
-    trouble: Option<Trouble>,
+    pub(super) follow: bool,
+    pub(super) trouble: Option<Trouble>,
+    /// What is known of the columns, where they are inferred and not kept by an earlier run of this delivery.
+    pub(super) known: Option<Schema>,
+    /// What the settings are beside the arguments.
+    pub(super) fingerprint: String,
 }
 
 /// What depends on the destination.

@@ -164,6 +164,6 @@ pub(super) fn until(args: &HoseArgs, now_us: i64) -> anyhow::Result<Until> {
 }
 
 /// Where the failed records of a file go: beside it.
-fn rejects_of(place: &Location, name: &str) -> String {
+pub(super) fn rejects_of(place: &Location, name: &str) -> String {
     format!("{place}{name}.errors/")
 }

@@ -37,6 +37,11 @@ pub(super) fn open(
     open_with(args, known, file)
 }
 
+/// Whether columns are inferred.
+pub(super) fn infers(args: &HoseArgs) -> anyhow::Result<bool> {
+    Ok(args.table.schema.is_none() && spec(args, None)?.format.has_columns())
+}
+
 /// Opens the format that was asked for. Where columns are inferred these are known already.
 pub(super) fn open_with(args: &HoseArgs, known: Schema, file: Option<&str>) -> anyhow::Result<Opened> {
     let spec = spec(args, file)?;
@@ -52,7 +57,7 @@ pub(super) fn open_with(args: &HoseArgs, known: Schema, file: Option<&str>) -> a
 }
 
 /// The schema that an earlier run inferred.
-fn known(runtime: &Runtime, store: &Arc<dyn Store>, name: &str) -> anyhow::Result<Schema> {
+pub(super) fn known(runtime: &Runtime, store: &Arc<dyn Store>, name: &str) -> anyhow::Result<Schema> {
     match runtime.block_on(store.get(name, SCHEMA_BYTES_MAX)) {
         Ok(bytes) => {
             let text = String::from_utf8(bytes).context("it is not UTF-8");

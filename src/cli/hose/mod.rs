@@ -7,13 +7,16 @@ mod deliver;
 mod file;
 mod formats;
 mod page;
+mod plan;
 mod prometheus;
+mod replay;
 mod report;
 mod services;
 mod setup;
 mod stages;
 mod stdin;
 mod target;
+mod verify;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -41,6 +44,22 @@ pub fn run(args: HoseArgs) -> anyhow::Result<Outcome> {
     let file = |path| Arc::new(MetricsFile::new(path, System::real()));
     let metrics = args.metrics.clone().map(file);
     let run = Run { args, context, target, shutdown, metrics };
+    let mode = &run.args.mode;
+    if mode.verify {
+        return sources
+            .iter()
+            .try_fold(Outcome::Done, |outcome, source| Ok(worse(outcome, run.verify(source)?)));
+    }
+    if mode.plan {
+        return sources
+            .iter()
+            .try_fold(Outcome::Done, |outcome, source| Ok(worse(outcome, run.plan(source)?)));
+    }
+    if mode.replay {
+        return sources
+            .iter()
+            .try_fold(Outcome::Done, |outcome, source| Ok(worse(outcome, run.replay(source)?)));
+    }
     if let [only] = sources.as_slice()
         && only == "-"
     {

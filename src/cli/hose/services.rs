@@ -216,7 +216,7 @@ impl Run {
 }
 
 /// All records go into one open object.
-fn one_partition(signature: &Signature) -> anyhow::Result<Namer> {
+pub(super) fn one_partition(signature: &Signature) -> anyhow::Result<Namer> {
     let prefix = Prefix::parse("", Role::Data)?;
     let partitioner = Partitioner::new(prefix, Zone::utc(), Limits::OBJECT_STORE);
     Ok(Namer::new(partitioner, None, Extension::default(), signature.clone()))

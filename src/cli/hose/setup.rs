@@ -160,6 +160,8 @@ pub(super) fn units(args: &HoseArgs) -> String {
     units.extend(stages.decompress.as_ref().map(|format| format!("decompress={format}")));
     units.extend(stages.cloudwatch.then(|| "cloudwatch".to_owned()));
     units.extend(stages.deaggregate.as_ref().map(|how| format!("deaggregate={how}")));
+    // What it makes of a record is numbered, whatever the query.
+    units.extend(stages.jq.is_some().then(|| "jq".to_owned()));
     units.join(",")
 }
 
@@ -180,9 +182,17 @@ pub(super) fn backup(
     };
     let place = if url.ends_with('/') { url.to_owned() } else { format!("{url}/") };
     let location = Location::parse(&place).map_err(|reason| anyhow!("--backup: {reason}"))?;
-    let extension = Extension::default();
-    let prefix = Prefix::default_for(Role::Data);
-    let partitioner = Partitioner::new(prefix, zone(args)?, limits(signature, &extension, Some(&location)));
     let store = location.open(context).context("--backup")?;
-    Ok(Some((store, Arc::new(ErrorNames::new(partitioner, signature.clone())))))
+    Ok(Some((store, Arc::new(backup_names(args, signature, Some(&location))?))))
+}
+
+/// Names for copies of source records.
+pub(super) fn backup_names(
+    args: &HoseArgs,
+    signature: &Signature,
+    location: Option<&Location>,
+) -> anyhow::Result<ErrorNames> {
+    let prefix = Prefix::default_for(Role::Data);
+    let limits = limits(signature, &Extension::default(), location);
+    Ok(ErrorNames::new(Partitioner::new(prefix, zone(args)?, limits), signature.clone()))
 }

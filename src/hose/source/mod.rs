@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub use range::RangeSource;
 pub use stream::{Busy, StreamSource};
+pub(super) use stream::{give, position};
 
 use super::chunk::Origin;
 use super::track::{Positions, ShardPosition};
@@ -38,6 +39,9 @@ pub trait Sink {
 
     /// Whether a record, or this part of it, is wanted.
     fn wants(&self, shard: ShardId, index: u64, sub: Option<u64>) -> bool;
+
+    /// A record that is not to be delivered by this run: it stays among what is left.
+    fn leave(&mut self, origin: &Origin);
 
     /// All before this index has been given.
     fn read_to(&mut self, shard: ShardId, index: u64);
@@ -99,6 +103,14 @@ pub trait Source {
 
     /// Whether it has places to go on from: a later run can know what this one did.
     fn has_places(&self) -> bool;
+
+    /// Whether there is still such a shard.
+    fn has_shard(&self, _shard: ShardId) -> bool {
+        true
+    }
+
+    /// Reads on behind the end that it was told, or no more: what a killed run had planned may lie there.
+    fn ignore_end(&mut self, _on: bool) {}
 
     /// Gives up what it holds, at the end.
     fn leave(self: Box<Self>) -> anyhow::Result<()>;

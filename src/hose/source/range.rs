@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::stream::give;
-use super::{Sink, Source, Step};
+use super::{Sink, Source, Step, give};
 use crate::hose::track::Positions;
 use crate::record::ShardId;
 use crate::stream::{Order, Polled, Start, Stream, StreamReader, Until};

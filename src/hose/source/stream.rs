@@ -38,6 +38,7 @@ pub struct StreamSource {
     waiter: Option<Waiter>,
     wake: BorrowedFd<'static>,
     until: Until,
+    ignores_end: bool,
     /// What a look at the leases brought, to be told one by one.
     told: VecDeque<Step>,
     /// What the consumer knows of each shard: where it stood, and bytes read since.
@@ -89,6 +90,7 @@ impl StreamSource {
             waiter,
             wake,
             until,
+            ignores_end: false,
             told: VecDeque::new(),
             known: BTreeMap::new(),
             looked: Instant::now(),
@@ -108,6 +110,17 @@ impl StreamSource {
     /// The stream.
     pub fn stream(&self) -> &Stream {
         self.reader.stream()
+    }
+
+    /// What the tails of all shards mean: whether there may be more to come before this delivery ends.
+    fn tail(&self) -> Step {
+        let now_us = self.reader.stream().system().clock.now_us();
+        match self.until {
+            _ if self.ignores_end => Step::Tail,
+            Until::Time(end) if now_us > end.saturating_add(STAMP_US) => Step::End,
+            _ if self.reader.has_stopped() && self.reader.count() == 0 => Step::End,
+            _ => Step::Tail,
+        }
     }
 
     fn assign(&mut self) -> anyhow::Result<bool> {
@@ -162,15 +175,7 @@ impl Source for StreamSource {
                 self.reader.refresh()?;
                 Step::Read
             }
-            Polled::Tail => {
-                let now_us = self.reader.stream().system().clock.now_us();
-                match self.until {
-                    Until::Time(end) if now_us > end.saturating_add(STAMP_US) => Step::End,
-                    _ if self.reader.has_stopped() && self.reader.count() == 0 => Step::End,
-                    _ => Step::Tail,
-                }
-            }
-            Polled::End => Step::Tail,
+            Polled::Tail | Polled::End => self.tail(),
             Polled::ShardEnd(shard) => Step::Ended(shard),
             Polled::Damage(shard, damage) => Step::Damage(shard, damage),
             Polled::Missed(shard, missed) => Step::Missed(shard, missed),
@@ -239,13 +244,22 @@ impl Source for StreamSource {
         true
     }
 
+    fn has_shard(&self, shard: ShardId) -> bool {
+        self.reader.stream().manifest().shard(shard).is_some()
+    }
+
+    fn ignore_end(&mut self, on: bool) {
+        self.ignores_end = on;
+        self.reader.set_until(if on { Until::Never } else { self.until });
+    }
+
     fn leave(self: Box<Self>) -> anyhow::Result<()> {
         Ok(self.worker.leave()?)
     }
 }
 
 /// Where a checkpoint says that a delivery stands. One within an aggregate was left by another program.
-fn position(checkpoint: &Checkpoint, low: u64) -> ShardPosition {
+pub(in crate::hose) fn position(checkpoint: &Checkpoint, low: u64) -> ShardPosition {
     match checkpoint.within() {
         Some((index, sub)) => {
             let rest = vec![(sub + 1, u64::MAX - sub - 1)];
@@ -257,7 +271,11 @@ fn position(checkpoint: &Checkpoint, low: u64) -> ShardPosition {
 }
 
 /// Gives the records of a frame, and answers how many bytes of data that were.
-pub(super) fn give(delivery: &Delivery<'_>, aggregates: bool, sink: &mut dyn Sink) -> anyhow::Result<u64> {
+pub(in crate::hose) fn give(
+    delivery: &Delivery<'_>,
+    aggregates: bool,
+    sink: &mut dyn Sink,
+) -> anyhow::Result<u64> {
     let header = &delivery.frame.header;
     let shard = delivery.shard;
     let mut origin = Origin {

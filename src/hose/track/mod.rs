@@ -26,6 +26,8 @@ pub struct ObjectId(pub u64);
 impl ObjectId {
     /// No object: what is in it counts as delivered (a record that a filter left out, say).
     pub const NONE: Self = Self(0);
+    /// An object that is never delivered: what is in it stays for a later run.
+    pub const NEVER: Self = Self(u64::MAX);
 }
 
 /// Consecutive records of a shard that share their fate.

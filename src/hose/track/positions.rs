@@ -29,6 +29,22 @@ impl ShardPosition {
         self.left.first().map_or(self.to, |left| left.first)
     }
 
+    /// Where it stands for whoever wants nothing of what comes before this index.
+    #[must_use]
+    pub fn moved_to(self, low: u64) -> Self {
+        if low <= self.low() {
+            return self;
+        }
+        if low > self.to {
+            return Self { to: low, ..Self::default() };
+        }
+        let cut = |left: Left| {
+            let (first, end) = (left.first.max(low), left.first + left.count);
+            (first < end).then_some(Left { first, count: end - first, ..left })
+        };
+        Self { left: self.left.into_iter().filter_map(cut).collect(), ..self }
+    }
+
     /// Whether this record, or this part of it, is among what is left.
     pub fn is_left(&self, index: u64, sub: Option<u64>) -> Among {
         is_left(&self.left, index, sub)

@@ -525,7 +525,7 @@ fn cannot_begin() -> Error {
 
 /// The first places. A place applies to the shards that are there now; those that come into being later are children,
 /// and read from their start, or there would be a gap.
-fn begin(stream: &Stream, start: Start) -> Result<BTreeMap<u32, ShardState>, Error> {
+pub(super) fn begin(stream: &Stream, start: Start) -> Result<BTreeMap<u32, ShardState>, Error> {
     let horizon = stream.manifest().horizon_us(stream.system().clock.now_us());
     let place_of = |info: &ShardInfo| match start {
         Start::TrimHorizon => Ok(Some(horizon.map_or(Place::Start, Place::Time))),

@@ -5,7 +5,7 @@
 //! blocks always give the same bytes.
 //!
 //! A block knows nothing of the one before it, so each begins with an empty window. Blocks of a megabyte lose little by
-//! that; blocks of a few records would lose nearly all. What is smaller than [`GATHER_BYTES`] therefore travels plain,
+//! that; blocks of a few records would lose nearly all. What is smaller than `GATHER_BYTES` therefore travels plain,
 //! and its writer compresses it once there is enough.
 
 mod block;
