@@ -1,63 +1,8 @@
-//! khose's manual page.
+//! What khose does instead of delivering.
 
-use clap::CommandFactory;
+use crate::cli::docs::{Block, Section};
 
-use super::HoseArgs;
-use crate::cli::docs::{Block, ENVIRONMENT, EXIT_STATUS, Example, Page, Section};
-
-/// What is written about khose.
-pub const PAGE: Page = Page {
-    name: "khose",
-    arguments: HoseArgs::command,
-    examples: &[
-        Example {
-            does: "From cron: what is new, as Parquet, in folders by day",
-            command: "khose clicks s3://lake/clicks/ -o parquet --prefix 'dt=!{timestamp:yyyy-MM-dd}/'",
-        },
-        Example {
-            does: "For ever, as compressed lines",
-            command: "khose clicks /data/lake/ -o ndjson --compression gzip -f",
-        },
-        Example {
-            does: "One file with the last day in it, for a Makefile",
-            command: "khose clicks hits.parquet --from -1d --if-changed",
-        },
-        Example {
-            does: "What another program prints, kept before it is delivered",
-            command: "producer | khose - gs://bucket/x/ -i ndjson -o parquet --spool x",
-        },
-        Example {
-            does: "In folders by a field",
-            command: "khose clicks s3://lake/clicks/ --prefix 'country=!{partitionKeyFromQuery:country}/'",
-        },
-        Example {
-            does: "What the next run would deliver, and under which names",
-            command: "khose --plan clicks s3://lake/clicks/ -o parquet",
-        },
-        Example {
-            does: "Whether every record is there, once",
-            command: "khose --verify clicks s3://lake/clicks/",
-        },
-        Example {
-            does: "What has failed since yesterday, mended, into the delivery again",
-            command: "khose --replay s3://lake/clicks/_errors/ s3://lake/clicks/ --since -1d --jq '.at //= now'",
-        },
-    ],
-    sections: &[PROMISES, PLAN, VERIFY, REPLAY, EXIT_STATUS, ENVIRONMENT],
-    see_also: &["kput(1)", "kget(1)", "kshard(1)"],
-};
-
-const PROMISES: Section = Section {
-    title: "EXACTLY ONCE",
-    blocks: &[Block::Text(
-        "A batch is planned before it is delivered: which records of which shards are in it, and the names of its objects. \
-         The plan, and then the commit, are files below _khose/ at the destination. A run that was killed is followed by \
-         one that does the same batch again, under the same names. Counted over all objects that are not being \
-         delivered at this moment, every record is there once.",
-    )],
-};
-
-const PLAN: Section = Section {
+pub(super) const PLAN: Section = Section {
     title: "LOOKING AHEAD",
     blocks: &[
         Block::Text(
@@ -75,7 +20,7 @@ const PLAN: Section = Section {
     ],
 };
 
-const VERIFY: Section = Section {
+pub(super) const VERIFY: Section = Section {
     title: "LOOKING BACK",
     blocks: &[
         Block::Text(
@@ -117,7 +62,7 @@ const VERIFY: Section = Section {
     ],
 };
 
-const REPLAY: Section = Section {
+pub(super) const REPLAY: Section = Section {
     title: "FAILED RECORDS AGAIN",
     blocks: &[
         Block::Text(
