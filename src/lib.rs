@@ -1,7 +1,7 @@
 //! kpipe: Amazon Kinesis as Unix pipes. Durable, sharded streams in a plain directory, with no server to run.
 //!
-//! `kput` stores what comes through a pipe, `kget` brings it out again, `kshard` looks after the stream. The programs
-//! are thin; everything they do is here.
+//! `kput` stores what comes through a pipe, `kget` brings it out again, `kshard` looks after the stream, `khose` delivers
+//! it elsewhere. The programs are thin; everything they do is here.
 //!
 //! # Layers
 //!
@@ -30,6 +30,7 @@
 //! ```text
 //! kput    stdin ─ codec::Decode ─► Records ─ stream::Router ─► log::Writer ─► frame ─► segment ─► fdatasync ─► ack
 //! kget    Start ─► stream::StreamReader ─► log::Reader ─► frame ─► Record ─ codec::Encode ─► stdout
+//! khose   StreamReader ─► hose::stage ─► hose::gather ─ hose::format ─► plan ─► hose::dest ─► commit ─► checkpoint
 //! ```
 //!
 //! Without keys and with one shard a block of lines is not touched on the way: it goes from the pipe to the disk with
@@ -49,7 +50,6 @@
 //!   that damage in a small stream is told from a torn tail.
 //! * *What a repair cannot save is a gap*, a frame that counts what is gone: it is named to every reader afterwards.
 //! * *A copy is cut at one moment for all shards*: a named producer's frame may vouch for records of other shards.
-//!
 //! * *A delivery's ledger lies where it delivers* (`hose::ledger`): a plan before a batch, a commit behind it, and the
 //!   consumer's checkpoint follows. What is lost with a machine is never more than what the destination knows.
 //! * *Records are delivered by their places, not by their partitions* (`hose::track`): a commit says which records below
@@ -61,7 +61,8 @@
 //! # Where to begin
 //!
 //! [`log`] states what survives a crash and why; [`log::frame`] draws the bytes; [`stream::producer`] says what an
-//! acknowledgement means, and [`stream::producer::resume`] how a killed producer goes on.
+//! acknowledgement means, and [`stream::producer::resume`] how a killed producer goes on. `hose` says what makes a delivery
+//! exactly once.
 
 pub mod cli;
 pub mod codec;

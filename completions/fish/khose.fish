@@ -1,7 +1,4 @@
 complete -c khose -l config -d 'Take arguments from this TOML file, too: a key for each option, `source` and `destination`' -r -F
-complete -c khose -s n -l limit -d 'With --plan: look at so many records and no more [default: all]' -r
-complete -c khose -l error-type -d 'With --replay: only records that failed like this, as format-conversion-failed, or with this error code; may be repeated' -r
-complete -c khose -l since -d 'With --replay: only records that failed at this time or later, as -1d' -r
 complete -c khose -l from -d 'Begin here, where nothing was delivered before: a position as of kget [default: trim-horizon]' -r
 complete -c khose -l until -d 'End at this time, or at latest: what was there when khose began' -r
 complete -c khose -l consumer -d 'The delivery\'s consumer in the stream [default: khose- and a hash of the destination]' -r
@@ -12,6 +9,9 @@ never\t'Never'"
 complete -c khose -l metrics -d 'Keep what is measured in this file, for the textfile collector of Prometheus\' node exporter' -r -F
 complete -c khose -l log -d 'Write messages as text, or as json: an object on a line, one for each batch as well' -r -f -a "text\t'Lines for a person'
 json\t'An object per line'"
+complete -c khose -s n -l limit -d 'With --plan: look at so many records and no more [default: all]' -r
+complete -c khose -l error-type -d 'With --replay: only records that failed like this, as format-conversion-failed, or with this error code; may be repeated' -r
+complete -c khose -l since -d 'With --replay: only records that failed at this time or later, as -1d' -r
 complete -c khose -s i -l input -d 'Format of standard input: lines, ndjson, csv, tsv, nul, framed, base64 or json (what kget -o json writes) [default: lines]' -r -f -a "lines\t''
 ndjson\t''
 csv\t''
@@ -88,15 +88,15 @@ complete -c khose -l auth -d 'What the file of --access-key-file holds for OpenS
 api-key\t''
 bearer\t''"
 complete -c khose -l ca-file -d 'Trust these certificates (PEM), too, over HTTP' -r -F
+complete -c khose -s f -l follow -d 'Go on when the end is reached: wait for more'
+complete -c khose -l if-changed -d 'Leave a file that would not change as it is, its time included: for a target of make'
+complete -c khose -l tee -d 'Pass what is read on to standard output, a line for each record'
+complete -c khose -s q -l quiet -d 'Print nothing but data and errors'
 complete -c khose -l plan -d 'Tell what would be delivered, and write nothing'
 complete -c khose -l verify -d 'Compare the destination with the stream: counts, ranges, gaps, duplicates'
 complete -c khose -l quick -d 'With --verify: do not count the rows of the objects'
 complete -c khose -l replay -d 'Deliver failed records again, once: SOURCE is where an error output lies'
 complete -c khose -l again -d 'With --replay: also records that have failed again in a replay with the same options'
-complete -c khose -s f -l follow -d 'Go on when the end is reached: wait for more'
-complete -c khose -l if-changed -d 'Leave a file that would not change as it is, its time included: for a target of make'
-complete -c khose -l tee -d 'Pass what is read on to standard output, a line for each record'
-complete -c khose -s q -l quiet -d 'Print nothing but data and errors'
 complete -c khose -l cloudwatch -d 'Take the messages out of CloudWatch Logs records (with --decompress gzip)'
 complete -c khose -l case-sensitive -d 'Tell keys apart that differ in case only'
 complete -c khose -l dots-to-underscores -d 'Write dots in keys as underscores'

@@ -7,7 +7,7 @@
 //!
 //! Tests inside the source (`mod tests`, `#[cfg(test)]`, files named `tests.rs`, `sim.rs`) may use what they like.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -274,6 +274,52 @@ fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         word.starts_with('.') || !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
     })
+}
+
+/// Two of one of these are twice the code, and types of the one are none of the other. (Others may be there twice:
+/// their types stay inside.)
+const ONCE: [&str; 11] = [
+    "arrow",
+    "arrow-array",
+    "arrow-schema",
+    "bytes",
+    "hyper",
+    "object_store",
+    "parquet",
+    "reqwest",
+    "rustls",
+    "tokio",
+    "zstd-sys",
+];
+
+/// The versions that a lock file has of each crate.
+fn locked(lock: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut versions = BTreeMap::<&str, Vec<&str>>::new();
+    for package in lock.split("[[package]]").skip(1) {
+        let value = |key: &str| {
+            let line = package.lines().find_map(|line| line.strip_prefix(key))?;
+            line.strip_prefix(" = \"")?.strip_suffix('"')
+        };
+        if let (Some(name), Some(version)) = (value("name"), value("version")) {
+            versions.entry(name).or_default().push(version);
+        }
+    }
+    versions
+}
+
+#[test]
+fn what_parts_hand_to_each_other_is_of_one_version() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
+    let lock = fs::read_to_string(path).expect("Cargo.lock is committed");
+    let versions = locked(&lock);
+    for name in ONCE {
+        let found = versions.get(name).map_or(&[][..], Vec::as_slice);
+        assert_eq!(found.len(), 1, "{name}: {found:?}\ntry: cargo tree -d");
+    }
+    let two = locked(
+        "x\n[[package]]\nname = \"a\"\nversion = \"1\"\n\n[[package]]\nname = \"a\"\nversion = \"2\"\n",
+    );
+    assert_eq!(two.get("a"), Some(&vec!["1", "2"]));
 }
 
 #[test]

@@ -34,9 +34,6 @@ pub struct HoseArgs {
     pub(super) config: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(super) mode: ModeArgs,
-
-    #[command(flatten)]
     pub(super) follow: FollowArgs,
 
     /// Begin here, where nothing was delivered before: a position as of kget [default: trim-horizon]
@@ -74,6 +71,9 @@ pub struct HoseArgs {
     #[arg(long, value_name = "FORM", value_enum, default_value_t, hide_possible_values = true)]
     #[arg(help = "Write messages as text, or as json: an object on a line, one for each batch as well")]
     pub(super) log: LogForm,
+
+    #[command(flatten)]
+    pub(super) mode: ModeArgs,
 
     #[command(flatten)]
     pub(super) input: InputArgs,
