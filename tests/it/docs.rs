@@ -78,6 +78,42 @@ fn subcommands_have_examples_too() {
     }
 }
 
+/// An option that a page speaks of is one of a program; what was renamed is found here.
+#[test]
+fn options_that_are_spoken_of_are_there() {
+    let options = |command: &Command| -> Vec<String> {
+        let longs = command.get_arguments().filter_map(clap::Arg::get_long);
+        longs.map(|long| format!("--{long}")).collect()
+    };
+    let mut known = vec!["--help".to_owned(), "--version".to_owned()];
+    for page in PAGES {
+        let command = page.bare_command();
+        known.extend(options(&command));
+        command.get_subcommands().for_each(|sub| known.extend(options(sub)));
+    }
+    for page in PAGES {
+        let mut texts: Vec<&str> = page.examples.iter().map(|example| example.command).collect();
+        for block in page.sections.iter().flat_map(|section| section.blocks) {
+            match block {
+                Block::Text(text) | Block::Code(text) => texts.push(text),
+                Block::Items(items) => items.iter().for_each(|(term, text)| texts.extend([term, text])),
+            }
+        }
+        for text in texts {
+            for (at, _) in text.match_indices("--") {
+                let is_begin = !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '-');
+                let name = |c: char| c == '-' || c.is_ascii_lowercase();
+                let option = text[at..].split(|c| !name(c)).next().unwrap_or_default();
+                assert!(
+                    !is_begin || option == "--" || known.iter().any(|known| known == option),
+                    "{}: there is no {option}: {text}",
+                    page.name
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn every_page_is_clean_to_man() {
     for page in PAGES {

@@ -99,13 +99,15 @@ impl Report {
             format!("{} {noun}{}", show_count(count), if count == 1 { "" } else { "s" })
         };
         let totals = &metrics.delivered;
-        let mut text = format!(
-            "{} delivered to {} in {}, {}",
-            plural(totals.records, "record"),
-            self.destination,
-            plural(totals.objects, "object"),
-            about_size(totals.bytes),
-        );
+        let mut text = format!("{} delivered to {}", plural(totals.records, "record"), self.destination);
+        // What takes records has no objects.
+        let _ = match (totals.objects, totals.bytes) {
+            (0, _) | (_, 1..) => {
+                write!(text, " in {}, {}", plural(totals.objects, "object"), about_size(totals.bytes))
+            }
+            _ if metrics.batches == 1 => write!(text, " in 1 batch"),
+            _ => write!(text, " in {} batches", show_count(metrics.batches)),
+        };
         if totals.failed > 0 {
             let _ = write!(text, "; {} in the error output", plural(totals.failed, "record"));
         }

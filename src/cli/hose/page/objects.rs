@@ -2,6 +2,14 @@
 
 use crate::cli::docs::{Block, Section};
 
+/// Prefixes, and what they are for one record.
+const NAMED: &str = "\
+     (no --prefix)                                        2026/01/31/23/\n\
+     dt=!{timestamp:yyyy-MM-dd}/                          dt=2026-01-31/\n\
+     !{timestamp:'y='yyyy/'week='ww}/                     y=2026/week=05/\n\
+     country=!{partitionKeyFromQuery:user.country}/       country=de%2Fat/\n\
+     !{shard:number}/!{timestamp:HHmm}-                   3/2359-";
+
 pub(super) const PREFIXES: Section = Section {
     title: "PREFIXES",
     blocks: &[
@@ -39,13 +47,7 @@ pub(super) const PREFIXES: Section = Section {
         Block::Text(
             "For a record of shard 3 that arrived at 2026-01-31T23:59:07Z and says {\"user\":{\"country\":\"de/at\"}}:",
         ),
-        Block::Code(
-            "(no --prefix)                                        2026/01/31/23/\n\
-             dt=!{timestamp:yyyy-MM-dd}/                          dt=2026-01-31/\n\
-             !{timestamp:'y='yyyy/'week='ww}/                     y=2026/week=05/\n\
-             country=!{partitionKeyFromQuery:user.country}/       country=de%2Fat/\n\
-             !{shard:number}/!{timestamp:HHmm}-                   3/2359-",
-        ),
+        Block::Code(NAMED),
         Block::Text(
             "The part up to the last / is evaluated for each record, so that no record of one day lies in the folder of another; \
              what is behind it is the oldest record's. (The service evaluates all of it for the oldest record.) Values are \
@@ -111,7 +113,7 @@ pub(super) const COLUMNS: Section = Section {
              that may be null, and bigint becomes double; khose says so. Nothing is ever taken away. A record with a value \
              that does not fit its column goes to the error output, and no other record with it. (One file keeps nothing: it is \
              begun anew where its columns change on the way. From standard input that cannot be, and the error says which \
-             --schema to give.)",
+             --schema to give. A delivery from standard input without --spool keeps nothing either: each run infers anew.)",
         ),
         Block::Items(&[
             (
@@ -132,3 +134,32 @@ pub(super) const COLUMNS: Section = Section {
         ]),
     ],
 };
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::NAMED;
+    use crate::hose::name::{Context, Limits, Partitioner, Prefix, Role, Zone};
+    use crate::record::ShardId;
+
+    #[test]
+    fn the_table_of_prefixes_is_true() {
+        // 2026-01-31T23:59:07Z
+        let arrival_us = 1_769_903_947_000_000;
+        let query = [("user.country", "de/at")];
+        let context = Context { query: &query, ..Context::plain(ShardId(3), arrival_us) };
+        for line in NAMED.lines() {
+            let (text, named) = line.split_once("  ").expect("two columns");
+            let prefix = match text {
+                "(no --prefix)" => Prefix::default_for(Role::Data),
+                text => Prefix::parse(text, Role::Data).unwrap(),
+            };
+            let mut partitioner = Partitioner::new(prefix, Zone::utc(), Limits::OBJECT_STORE);
+            let mut partition = String::new();
+            partitioner.partition(&context, &mut partition).unwrap();
+            let name = partitioner.complete(&partition, arrival_us, Uuid::nil()).unwrap();
+            assert_eq!(name, named.trim_start(), "{text}");
+        }
+    }
+}
