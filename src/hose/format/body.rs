@@ -40,11 +40,16 @@ impl Scratch {
         BodyWriter { scratch: self.clone(), buffer: Vec::new(), spilled: None }
     }
 
+    /// An error of a file here, with the directory, which a person may not know of.
+    fn at(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("scratch file in {}: {error}", self.dir.display()))
+    }
+
     /// An empty file.
     pub fn file(&self) -> io::Result<ScratchFile> {
         let Self { system, dir, stem, next } = self;
         let path = dir.join(format!(".{stem}.{}.tmp", next.fetch_add(1, Ordering::Relaxed)));
-        let file = system.disk.create(&path)?;
+        let file = system.disk.create(&path).map_err(|error| self.at(&error))?;
         Ok(ScratchFile { system: system.clone(), file, path, is_named: AtomicBool::new(true) })
     }
 }
@@ -181,7 +186,8 @@ impl BodyWriter {
             self.spilled = Some((self.scratch.file()?, 0));
         }
         if let Some((file, len)) = &mut self.spilled {
-            file.file.write_at(&[IoSlice::new(&self.buffer), IoSlice::new(more)], *len)?;
+            let written = file.file.write_at(&[IoSlice::new(&self.buffer), IoSlice::new(more)], *len);
+            written.map_err(|error| self.scratch.at(&error))?;
             *len += (self.buffer.len() + more.len()) as u64;
             self.buffer.clear();
         }
