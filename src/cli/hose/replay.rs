@@ -234,6 +234,9 @@ fn tell(seen: &Seen, voice: Voice, text: &str, outcome: Outcome) -> Outcome {
             ),
         );
     }
+    if seen == &Seen::default() {
+        voice.note(text, "there is nothing that was not replayed before");
+    }
     for fault in &seen.told {
         voice.warn("", fault);
     }

@@ -19,6 +19,7 @@
 //! Objects whose batch is not committed are left for later: the run that does it again writes them anew. That can be
 //! known where the ledger of their delivery is at the destination, or in the error output.
 
+mod batches;
 mod catalog;
 mod line;
 mod source;

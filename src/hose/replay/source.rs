@@ -1,6 +1,6 @@
 //! An error output as a source of records.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use uuid::Uuid;
 
+use super::batches::{Batches, Judged, file};
 use super::catalog::{Catalog, Indexed};
 use super::line::{FailedLine, Selection};
 use crate::hose::chunk::Origin;
@@ -20,7 +21,6 @@ use crate::hose::store::{Listed, Store};
 use crate::hose::track::{Among, Positions, ShardPosition};
 use crate::hose::unpack::{ObjectReader, store_error, unpacked};
 use crate::hose::verify::REPLAYED;
-use crate::hose::verify::names::Formed;
 use crate::record::ShardId;
 use crate::sys::failpoint::failpoint;
 
@@ -464,52 +464,6 @@ fn line_origin(index: u64, arrival_us: i64) -> Origin {
 
 fn position(entry: Option<&Entry>) -> Option<ShardPosition> {
     entry?.positions.get(&SHARD.0).cloned()
-}
-
-/// What ledgers tell of an error output.
-#[derive(Default)]
-struct Batches {
-    /// The last parts of names of objects whose batches are finished: they have ids in them.
-    finished: HashSet<String>,
-    /// The streams of batches that are not.
-    unfinished: BTreeSet<String>,
-    /// The last parts of names of objects that this replay wrote under the same options.
-    failed_again: HashSet<String>,
-}
-
-enum Judged {
-    Replay,
-    Unfinished,
-    FailedAgain,
-}
-
-impl Batches {
-    fn add(&mut self, commits: &[Entry], plan: Option<&Entry>, fingerprint: Option<&str>) {
-        for commit in commits {
-            let files = commit.errors.iter().map(|note| file(&note.name).to_owned());
-            if fingerprint == Some(&commit.settings) {
-                self.failed_again.extend(files);
-            } else {
-                self.finished.extend(files);
-            }
-        }
-        self.unfinished.extend(plan.map(|plan| plan.stream.clone()));
-    }
-
-    fn judge(&self, name: &str) -> Judged {
-        if self.failed_again.contains(file(name)) {
-            return Judged::FailedAgain;
-        }
-        let of_unfinished = |formed: Formed<'_>| self.unfinished.iter().any(|stream| formed.is_of(stream));
-        if !self.finished.contains(file(name)) && Formed::parse(name).is_some_and(of_unfinished) {
-            return Judged::Unfinished;
-        }
-        Judged::Replay
-    }
-}
-
-fn file(name: &str) -> &str {
-    name.rsplit('/').next().unwrap_or(name)
 }
 
 /// How an object is compressed, by the end of its name.

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use super::{FAILPOINTS, Lake};
+use super::{FAILPOINTS, Lake, Verified};
+use crate::receivers::http::{Collector, Fault};
+use crate::receivers::{Receiver, Reply};
 use crate::servers;
 
 /// A lake with ten records in it, and these failed ones: `{"n":0}` to `{"n":9}`, which have no `i`.
@@ -320,4 +322,29 @@ fn large_objects_are_replayed_in_batches_and_killed_between_them() {
         .collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..12_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_endpoint_takes_again_what_it_has_refused() {
+    let receiver = Receiver::start(Collector::failing([Fault::Lost(Reply::text(400, "no"))]));
+    let url = receiver.url("/ingest");
+    let lake = Lake::new();
+    let records = || {
+        let collector = receiver.service.lock().expect("no thread died");
+        let mut records: Vec<String> =
+            collector.records.iter().map(|record| String::from_utf8_lossy(record).into_owned()).collect();
+        records.sort_unstable();
+        records
+    };
+    lake.put_lines(&(0..10).map(|n| format!("{{\"n\":{n}}}\n")).collect::<String>());
+    let args = ["clicks", &url, "--errors", "./errors/", "--retry-duration", "0s"];
+    lake.khose(&args).done().expect_status(1);
+    assert_eq!(records(), Vec::<String>::new());
+    let verified = lake.khose(&["--verify"]).args(args).args(["--log", "json"]).done();
+    let found = Verified::of(&verified).expect_well();
+    assert_eq!((found.shards("compared"), found.shards("undelivered")), (10, 0));
+    for _ in 0..2 {
+        lake.khose(&["--replay", "./errors/", &url]).ok();
+        assert_eq!(records(), all());
+    }
 }
