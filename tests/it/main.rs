@@ -18,6 +18,9 @@ mod follow;
 mod format;
 /// kget reads a stream: positions, ends, formats.
 mod get;
+/// Exactly once, with real processes.
+#[cfg(feature = "hose")]
+mod hose;
 /// What khose does beside delivering.
 #[cfg(feature = "hose")]
 mod hose_modes;

@@ -1,0 +1,11 @@
+//! Exactly once, with real processes: whatever a run is killed at, and whatever the next one is told, every record is at
+//! the destination once.
+
+/// What a delivery has left.
+pub(crate) mod lake;
+
+/// What has changed between a killed run and the next.
+mod changed;
+
+/// Killed at every place that has a name, and again while the rest is mended.
+mod killed;
