@@ -4,6 +4,9 @@
 /// What a delivery has left.
 pub(crate) mod lake;
 
+/// Against servers with buckets.
+mod buckets;
+
 /// What has changed between a killed run and the next.
 mod changed;
 
