@@ -6,9 +6,9 @@
 //! # Layers
 //!
 //! ```text
-//!  bin ──► cli ──► stream ──► log ──► sys
-//!           │         │        │
-//!         codec ──────┴────────┴────► record, hash
+//!  bin ──► cli ──► hose ──► table ──► stream ──► log ──► sys
+//!           │       │                    │        │
+//!         codec ────┴────────────────────┴────────┴────► record, hash
 //! ```
 //!
 //! | module | is | does not know |
@@ -18,6 +18,8 @@
 //! | [`sys`] | files, locks, clocks, wake-ups behind small traits | what a record is |
 //! | [`log`] | one append-only log: frames, segments, recovery | partition keys, other shards |
 //! | [`stream`] | a directory of logs: shards, routing, lineage, producers, consumers | terminals, arguments |
+//! | `table` | records as Arrow batches: schemas, inference, rows out of JSON | files, destinations |
+//! | `hose` | deliveries: stages, formats, destinations, plans and commits | terminals, arguments |
 //! | [`cli`] | arguments, exit statuses, progress, signals | the bytes on the disk |
 //!
 //! Imports go along the arrows only; a test holds them against the code. Integers become disk bytes in [`log::frame`]
@@ -47,6 +49,14 @@
 //!   that damage in a small stream is told from a torn tail.
 //! * *What a repair cannot save is a gap*, a frame that counts what is gone: it is named to every reader afterwards.
 //! * *A copy is cut at one moment for all shards*: a named producer's frame may vouch for records of other shards.
+//!
+//! * *A delivery's ledger lies where it delivers* (`hose::ledger`): a plan before a batch, a commit behind it, and the
+//!   consumer's checkpoint follows. What is lost with a machine is never more than what the destination knows.
+//! * *Records are delivered by their places, not by their partitions* (`hose::track`): a commit says which records below
+//!   its position wait in open objects, so that partitions end at different times and a stage may answer otherwise the
+//!   second time.
+//! * *Names of objects follow from what is in them* (`hose::naming`): a batch that is done again overwrites itself.
+//! * *Asynchronous code runs on one thread of a delivery* and is entered in one file (`hose::courier`).
 //!
 //! # Where to begin
 //!

@@ -51,7 +51,7 @@ complete -c khose -l prefix -d 'What names of objects begin with, as \'dt=!{time
 complete -c khose -l errors -d 'Where failed records go: a prefix at the destination, or a place of its own [default: _errors/!{firehose:error-output-type}/; for a service STREAM/rejects/khose/]' -r
 complete -c khose -l time-zone -d 'The time zone of timestamps in names' -r
 complete -c khose -l extension -d 'What names of objects end with [default: what the format and the compression have]' -r
-complete -c khose -l buffer-size -d 'Deliver an object, or a batch, when it has this size, as it will lie there [default: 128MiB; services 5MiB]' -r
+complete -c khose -l buffer-size -d 'Deliver an object, or a batch, when it has this size, as it will lie there [default: 128MiB; of services 5MiB]' -r
 complete -c khose -l buffer-interval -d 'Deliver an object when it is so old (0: at once)' -r
 complete -c khose -l partitions-max -d 'Keep so many partitions open; when there are more the oldest is delivered' -r
 complete -c khose -l memory -d 'Hold about this much of open objects in memory' -r
@@ -59,7 +59,7 @@ complete -c khose -l backup -d 'Keep copies of source records, as they were read
 complete -c khose -l schema -d 'The columns: a file (DDL or JSON), or text as \'id bigint, at timestamp\' [default: inferred, and kept at the destination]' -r
 complete -c khose -l map -d 'Fill this column from that key; may be repeated' -r
 complete -c khose -l timestamp-format -d 'Read timestamps as this: a Java pattern, seconds or millis; may be repeated [default: RFC 3339 and the like, and epoch numbers by their size]' -r
-complete -c khose -l parquet-compression -d 'Compress Parquet\'s pages: none, snappy, gzip[:1-9], zstd[:1-22] or lz4_raw [default: zstd:1; with --parquet-compat snappy]' -r -f -a "none\t''
+complete -c khose -l parquet-compression -d 'Compress Parquet\'s pages: none, snappy, gzip[:1-9], zstd[:1-22] or lz4 [default: zstd:1; with --parquet-compat snappy]' -r -f -a "none\t''
 snappy\t''
 gzip\t''
 zstd\t''

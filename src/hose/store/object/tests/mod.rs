@@ -199,7 +199,8 @@ fn an_upload_that_fails_is_taken_back() {
     let store = Opening::new(&url).open("s3://b/p");
     let error = run(store.put("x", &large, PutMode::Overwrite, &Attributes::default())).unwrap_err();
     assert_eq!(error.to_string(), "s3://b/p/x: 400 BadDigest: no");
-    assert_eq!(log.lock().unwrap().last().unwrap(), "DELETE /b/p/x?uploadId=U");
+    // A part that was under way beside it may be read by the server behind that.
+    assert!(log.lock().unwrap().iter().any(|line| line == "DELETE /b/p/x?uploadId=U"));
 
     let (url, log) = parts("partNumber=9", || refused(400, "BadDigest"));
     let store = Opening::new(&url).open("s3://b/p");
