@@ -15,3 +15,6 @@ mod killed;
 
 /// Killed at random while a producer writes and shards come and go.
 mod random;
+
+/// Taken apart, changed, through a pipe.
+mod parts;
