@@ -18,3 +18,6 @@ mod random;
 
 /// Taken apart, changed, through a pipe.
 mod parts;
+
+/// From a shell, under make, on a full disk.
+mod sessions;

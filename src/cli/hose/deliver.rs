@@ -165,7 +165,8 @@ impl Run {
     /// The consumer's name: given, or made of the destination.
     pub(super) fn consumer(&self) -> String {
         self.args.consumer.clone().unwrap_or_else(|| {
-            let place = self.target.show();
+            let mut place = self.target.identity();
+            place.extend(self.args.service.index.iter().map(|index| format!(" {index}")));
             format!("khose-{:016x}", xxhash_rust::xxh3::xxh3_64(place.as_bytes()))
         })
     }
