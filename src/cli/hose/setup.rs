@@ -18,6 +18,7 @@ use crate::hose::name::{Extension, Limits, ObjectName, Partitioner, Prefix, Role
 use crate::hose::naming::{ErrorNames, Namer, Signature};
 use crate::hose::store::{Context, Environment, Location, Store};
 use crate::sys::System;
+use crate::sys::process::open_files_max;
 
 /// The folder of failed records below a destination, unless told otherwise. Its underscore keeps readers of the data
 /// from it.
@@ -45,7 +46,8 @@ pub(super) fn hints(args: &HoseArgs, target: &Target) -> Hints {
     Hints {
         size: args.objects.buffer_size.unwrap_or(size),
         interval: args.objects.buffer_interval,
-        partitions_max: args.objects.partitions_max.max(1),
+        // Each may have a file, while it is open, while it waits, and on its way.
+        partitions_max: args.objects.partitions_max.min(open_files_max() / 4).max(1),
         memory_max: args.objects.memory,
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::lake::{Place, records};
+use crate::producer::Dice;
 use crate::workdir::{Workdir, left_out};
 
 fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
@@ -188,6 +189,52 @@ fn more_partitions_than_may_be_open_are_delivered_once() {
     found.expect_once("partitions", &input);
     assert!(found.objects.len() >= 1500);
     found.expect_settled("partitions");
+}
+
+/// Each open object has its share of the memory, and may need a file.
+#[test]
+fn many_partitions_hold_no_more_memory_and_files_than_they_may() {
+    let wd = Workdir::new();
+    let mut input = String::new();
+    for n in 0..32_000 {
+        let pad = format!("{:016x}", Dice::new(n + 1).throw(u64::MAX)).repeat(120);
+        let _ = writeln!(input, r#"{{"n":{n},"k":{},"pad":"{pad}"}}"#, n * 7 % 400);
+    }
+    wd.sh("kput -q --create s").stdin(&input).ok();
+    let place = Place::dir(&wd, "lake");
+    let script = format!(
+        "ulimit -Sn 300; exec khose s {} -f --buffer-interval 1h --memory 8MiB --prefix '!{{partitionKeyFromQuery:k}}/'",
+        place.url
+    );
+    let follower = wd.sh(&script).spawn();
+    // It has read all when it takes no time any more.
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", follower.id())).expect("a process");
+        stat.rsplit(')')
+            .next()
+            .expect("fields")
+            .split(' ')
+            .skip(12)
+            .take(2)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let mut before = Vec::new();
+    wait_for("a process at rest", || {
+        std::thread::sleep(Duration::from_millis(400));
+        let now = ticks();
+        let rests = now == before;
+        before = now;
+        rests
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", follower.id())).expect("a process");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    follower.signal("TERM");
+    let done = follower.wait();
+    assert_eq!(done.status, 143, "{}", done.stderr);
+    place.found().expect_once("many partitions", &input);
+    assert!(peak < 75 << 10, "{} MiB in memory", peak >> 10);
 }
 
 #[test]
