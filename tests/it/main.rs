@@ -27,6 +27,9 @@ mod hose_modes;
 /// Batches into PostgreSQL, each once.
 #[cfg(feature = "hose")]
 mod hose_postgres;
+/// What khose wrote, read by others.
+#[cfg(feature = "hose")]
+mod hose_readers;
 /// Batches into a stand-in for Redshift.
 #[cfg(feature = "hose")]
 mod hose_redshift;

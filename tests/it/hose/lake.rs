@@ -179,7 +179,8 @@ pub(crate) fn rows(name: &str, bytes: &[u8]) -> Vec<String> {
     }
     if name.ends_with(".parquet") {
         let bytes = bytes::Bytes::copy_from_slice(bytes);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build());
+        let reader =
+            ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(ParquetRecordBatchReaderBuilder::build);
         let mut out = Vec::new();
         let mut writer = arrow::json::LineDelimitedWriter::new(&mut out);
         for batch in reader.unwrap_or_else(|error| panic!("{name}: {error}")) {

@@ -116,7 +116,7 @@ fn records_that_are_transformed_are_delivered_once() {
     let mut expected = String::new();
     for line in input.lines() {
         match serde_json::from_str::<serde_json::Value>(line) {
-            Err(_) => expected += &format!("{line}\n"),
+            Err(_) => expected.extend([line, "\n"]),
             Ok(value) if value["id"].as_u64().expect("a number") % 7 == 0 => {}
             Ok(mut value) => {
                 value["seen"] = true.into();
