@@ -303,7 +303,7 @@ impl Run {
                 sweep(&dir);
                 Scratch::new(system, &dir)
             }
-            None => Scratch::new(system, &setup::scratch_dir()),
+            None => setup::scratch(system),
         };
         let errors =
             setup::errors(args, &self.context, Some((location, &store)), "", signature, &about.delivery)?;

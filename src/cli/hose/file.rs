@@ -87,7 +87,7 @@ impl Run {
         let store = place.open(&self.context)?;
         let scratch = match place.local_path() {
             Some(root) => Scratch::new(&system, root),
-            None => Scratch::new(&system, &setup::scratch_dir()),
+            None => setup::scratch(&system),
         };
         let signature = Signature { stream: delivery.clone(), stream_id: id, version: 1 };
         let opened = formats::open_with(args, columns.clone(), Some(name))?;

@@ -23,7 +23,6 @@ use crate::hose::cancel::Cancel;
 use crate::hose::courier::{ErrorOutput, Reach, Runtime};
 use crate::hose::delivery::{self, ColumnsChanged, Delivery, Reporter, Settings};
 use crate::hose::format::Format;
-use crate::hose::format::body::Scratch;
 use crate::hose::format::columns::Columns;
 use crate::hose::gather::Hints;
 use crate::hose::ledger::{Entry, Ledger, Standing};
@@ -143,7 +142,7 @@ impl Run {
         let sheet = Sheet::new();
         let errors = ErrorOutput { store: sheet.instead_of(&errors.store), ..errors };
         let before = format.as_ref().and_then(|format| format.columns()).map(Columns::schema);
-        let scratch = Scratch::new(&system, &setup::scratch_dir());
+        let scratch = setup::scratch(&system);
         let hints = match &one_object {
             Some(_) => Hints { size: u64::MAX, interval: setup::NEVER, ..setup::hints(args, &self.target) },
             None => setup::hints(args, &self.target),

@@ -1,6 +1,5 @@
 //! From arguments to the parts of a delivery.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::target::{Service, Target};
 use crate::hose::courier::ErrorOutput;
 use crate::hose::dest::RetryPolicy;
 use crate::hose::errors::ErrorLines;
+use crate::hose::format::body::Scratch;
 use crate::hose::gather::Hints;
 use crate::hose::name::{Extension, Limits, ObjectName, Partitioner, Prefix, Role, Zone};
 use crate::hose::naming::{ErrorNames, Namer, Signature};
@@ -59,8 +59,8 @@ pub(super) fn policy(args: &HoseArgs) -> RetryPolicy {
 }
 
 /// Where bodies are written on the way to a store that is not on this machine.
-pub(super) fn scratch_dir() -> PathBuf {
-    std::env::temp_dir()
+pub(super) fn scratch(system: &System) -> Scratch {
+    Scratch::new(system, &std::env::temp_dir()).unnamed()
 }
 
 /// Names for objects.

@@ -129,6 +129,47 @@ fn a_network_that_cuts_and_stands_still_loses_and_doubles_nothing() {
     }
 }
 
+/// A destination that does not answer holds nobody up for long who is told to end; what was planned is done later.
+#[test]
+fn who_is_told_to_end_while_a_bucket_is_silent_ends() {
+    for (place, quiet, proxy) in behind_proxies() {
+        let wd = Workdir::new();
+        wd.sh("kput -q --create s").stdin(records(0, 100)).ok();
+        let follower = place.khose(&wd, "s", "-f --buffer-interval 100ms").spawn();
+        std::thread::sleep(Duration::from_millis(1500));
+        proxy.set(Trouble::BlackHole);
+        wd.sh("kput -q s").stdin(records(100, 200)).ok();
+        std::thread::sleep(Duration::from_millis(700));
+        let begun = std::time::Instant::now();
+        follower.signal("TERM");
+        let done = follower.wait();
+        let took = begun.elapsed();
+        assert!(
+            done.status == 143 && took < Duration::from_secs(20),
+            "{}: {took:?}: {}",
+            done.status,
+            done.stderr
+        );
+        proxy.set(Trouble::None);
+        let done = place.khose(&wd, "s", "").done();
+        assert_eq!(done.status, 1, "{}", done.stderr);
+        quiet.found().expect_once(&place.url, &records(0, 200));
+    }
+}
+
+/// What lies on this machine's disk on its way to a bucket has no name there.
+#[test]
+fn nothing_of_a_killed_run_to_a_bucket_stays_on_the_disk() {
+    let Some(s3) = servers::s3() else { return };
+    let wd = Workdir::new();
+    wd.sh("mkdir tmp; kput -q --create s").stdin(records(0, 3000)).ok();
+    let place = Place { url: format!("s3://{}/lake/", s3.bucket()), variables: s3.variables() };
+    let tool = place.khose(&wd, "s", "-o lines --prefix x/");
+    let done = tool.env("TMPDIR", wd.join("tmp")).env("KPIPE_FAILPOINT", "deliver.after").done();
+    assert_eq!(done.status, 137, "{}", done.stderr);
+    wd.sh("ls -A tmp").ok().expect_stdout("");
+}
+
 #[test]
 fn runs_to_a_bucket_killed_at_random() {
     for (n, bucket) in buckets().into_iter().enumerate() {

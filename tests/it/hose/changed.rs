@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::killed::SMALL;
+use super::killed::{SMALL, stream};
 use super::lake::{Place, records};
+use crate::producer::{Dice, rounds};
 use crate::workdir::Workdir;
 
 /// Lines `{"n":FROM}` to `{"n":TO - 1}`.
@@ -258,4 +259,164 @@ fn a_filter_that_changes_lines_loses_none_when_it_is_killed() {
         }
         place.found().expect_once(death, &expected);
     }
+}
+
+/// A shard of a batch that was delivered and not committed has expired whole, and the run that is told so is killed too.
+#[test]
+fn what_was_delivered_of_a_shard_that_has_expired_stays() {
+    let wd = Workdir::new();
+    let place = Place::dir(&wd, "lake");
+    wd.sh("kshard create -q s --segment-size 4KiB; kput -q s --sync 1KiB,1ms").stdin(numbers(0, 1000)).ok();
+    let done = place.khose(&wd, "s", "--consumer c").env("KPIPE_FAILPOINT", "deliver.after").done();
+    assert_eq!(done.status, 137, "{}", done.stderr);
+    wd.sh("kshard split s 0; kput -q s --sync 1KiB,1ms").stdin(numbers(1000, 2000)).ok();
+    wd.sh("kshard retention s --bytes 16KiB; kshard trim s; kshard list s | grep -q shardId-000000000000 && exit 1; true").ok();
+    for _ in 0..2 {
+        let done = place.khose(&wd, "s", "--consumer c").env("KPIPE_FAILPOINT", "plan.after").done();
+        assert!(matches!(done.status, 0 | 137), "{}", done.stderr);
+    }
+    let done = place.khose(&wd, "s", "--consumer c").done();
+    assert!(matches!(done.status, 0 | 1), "{}", done.stderr);
+    let found = place.found();
+    for line in numbers(0, 1000).lines() {
+        assert_eq!(found.rows.iter().filter(|row| *row == line).count(), 1, "{line}");
+    }
+    found.expect_settled("expired");
+    let readable = wd.sh("kget s").done().lines().len();
+    assert_eq!(found.rows.len(), 1000 + readable);
+}
+
+/// The destination knows what it has, whatever becomes of the consumer.
+#[test]
+fn a_consumer_that_was_deleted_delivers_nothing_twice() {
+    let wd = Workdir::new();
+    let place = Place::dir(&wd, "lake");
+    let input = stream(&wd, "s", 800);
+    let options = format!("--consumer c --prefix 'k=!{{partitionKeyFromQuery:k}}/' {SMALL}");
+    for death in ["checkpoint.after:1", "commit.after:2", "deliver.after:1", "never"] {
+        let done = place.khose(&wd, "s", &options).env("KPIPE_FAILPOINT", death).done();
+        assert!(matches!(done.status, 0 | 1 | 137), "{}", done.stderr);
+        wd.sh("kshard consumers s c --delete").ok();
+    }
+    let done = place.khose(&wd, "s", &options).done();
+    assert!(matches!(done.status, 0 | 1), "{}", done.stderr);
+    place.found().expect_once("deleted", &input);
+}
+
+/// Columns that come later, and values that do not fit: whichever is first decides, in each attempt anew.
+#[test]
+fn columns_that_change_on_the_way_lose_no_record_of_a_killed_run() {
+    let wd = Workdir::new();
+    let mut input = String::new();
+    for n in 0..4000 {
+        let pad = format!("{:016x}", Dice::new(n + 1).throw(u64::MAX)).repeat(10);
+        let _ = match n {
+            _ if n % 50 == 49 => writeln!(input, r#"{{"n":{n},"v":{{"x":{n}}}}}"#),
+            _ if n > 2500 => writeln!(input, r#"{{"n":{n},"v":{n}.5,"w":"{pad}","u":[{n}]}}"#),
+            _ if n > 1000 => writeln!(input, r#"{{"n":{n},"v":{n},"w":"{pad}"}}"#),
+            _ => writeln!(input, r#"{{"n":{n},"v":{n}}}"#),
+        };
+    }
+    wd.sh("kput -q --create=2 --sync 2KiB,20ms s").stdin(&input).ok();
+    // 1 and 1.0 are one in the column that it becomes.
+    let same = |text: &str| text.replace(".0,", ",").replace(".0}", "}");
+    let mut dice = Dice::new(81);
+    for round in 0..rounds(6) {
+        let place = Place::dir(&wd, &round.to_string());
+        let options = "-o parquet --prefix x/ --buffer-size 40KiB";
+        for n in 0..=2 + dice.throw(3) {
+            let points = ["plan.after", "deliver.after", "errors.after", "commit.after", "store.put.after"];
+            let death = format!("{}:{}", points[dice.throw(5) as usize], 1 + dice.throw(3));
+            let death = if n == 0 { "plan.before:2".to_owned() } else { death };
+            let done = place.khose(&wd, "s", options).env("KPIPE_FAILPOINT", death).done();
+            assert!(matches!(done.status, 0 | 1 | 137), "{}", done.stderr);
+        }
+        let done = place.khose(&wd, "s", options).done();
+        assert!(matches!(done.status, 0 | 1), "{}", done.stderr);
+        let mut found = place.found();
+        assert!(!found.failed.is_empty() && found.rows.len() > 3000);
+        found.rows.iter_mut().for_each(|row| *row = same(row));
+        found.expect_once(&format!("round {round}"), &input);
+    }
+}
+
+/// Left out, every one of them, or failed: that is news as well, and is read once.
+#[test]
+fn a_run_that_delivers_nothing_gets_on() {
+    let wd = Workdir::new();
+    wd.sh("kput -q --create s").stdin(numbers(0, 100)).ok();
+    let (none, failed) = (Place::dir(&wd, "none"), Place::dir(&wd, "failed"));
+    none.khose(&wd, "s", "--jq empty").ok();
+    assert_eq!(failed.khose(&wd, "s", "--prefix '!{partitionKeyFromQuery:k}/'").done().status, 1);
+    assert_eq!((failed.found().rows.len(), failed.found().failed.len()), (0, 100));
+    for place in [&none, &failed] {
+        let again = place.khose(&wd, "s", "").ok();
+        assert!(again.stderr.contains(" 0 records delivered"), "{}", again.stderr);
+        assert!(place.found().rows.is_empty());
+    }
+    // One that follows notes it down too.
+    let consumer = "--consumer f -f --buffer-interval 100ms --jq empty";
+    let follower = none.khose(&wd, "s", consumer).spawn();
+    let begun = Instant::now();
+    let noted = |name: &String| name.starts_with("s.f/") && !name.ends_with(".plan.json");
+    while !none.found().ledger.keys().any(noted) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it does not get on");
+        sleep(Duration::from_millis(50));
+    }
+    let _ = follower.kill();
+    let again = none.khose(&wd, "s", "--consumer f").ok();
+    assert!(again.stderr.contains(" 0 records delivered"), "{}", again.stderr);
+}
+
+/// What is damaged is passed over and told of, and no run makes more of it than another.
+#[test]
+fn damage_costs_no_other_record() {
+    let wd = Workdir::new();
+    wd.sh("kput -q --create --sync 1KiB,1ms s").stdin(numbers(0, 2000)).ok();
+    let segment =
+        wd.sh("find s -name '*.log' -o -name '*.seg' -o -path '*shard*' -type f -size +8k | head -n 1").ok();
+    let segment = wd.join(segment.text().trim());
+    let mut bytes = std::fs::read(&segment).expect("a segment");
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 40].fill(0x55);
+    std::fs::write(&segment, bytes).expect("a segment");
+    let readable = wd.sh("kget s --on-error skip").done();
+    let readable = readable.text().to_owned();
+    assert!(readable.lines().count() < 2000, "nothing was damaged");
+    for death in ["deliver.after", "plan.after", "commit.after"] {
+        let place = Place::dir(&wd, death);
+        let done = place.khose(&wd, "s", "").env("KPIPE_FAILPOINT", death).done();
+        assert_eq!(done.status, 137, "{}", done.stderr);
+        let done = place.khose(&wd, "s", "").done();
+        assert!(matches!(done.status, 0 | 1), "{}", done.stderr);
+        place.found().expect_once(death, &readable);
+    }
+}
+
+/// More batches than there are between two hints of the ledger.
+#[test]
+fn a_long_ledger_is_found_by_its_hint() {
+    let wd = Workdir::new();
+    let place = Place::dir(&wd, "lake");
+    let options = "--buffer-interval 10ms --prefix x/ -f";
+    wd.sh("kshard create -q s").ok();
+    let follower = place.khose(&wd, "s", options).spawn();
+    for n in 0..140 {
+        wd.sh("kput -q s").stdin(numbers(n, n + 1)).ok();
+        sleep(Duration::from_millis(20));
+    }
+    let done = follower.kill();
+    assert_eq!(done.status, 137, "{}", done.stderr);
+    wd.sh("kput -q s").stdin(numbers(140, 150)).ok();
+    let died = place.khose(&wd, "s", "").env("KPIPE_FAILPOINT", "deliver.after").done();
+    assert_eq!(died.status, 137, "{}", died.stderr);
+    place.khose(&wd, "s", "").ok();
+    let found = place.found();
+    assert!(found.ledger.keys().any(|name| name.ends_with("latest.json")), "{} entries", found.ledger.len());
+    found.expect_once("hint", &numbers(0, 150));
+    // It is a hint and no more.
+    wd.sh("hint=$(ls lake/_khose/*/latest.json); echo '{\"committed\":70}' > $hint").ok();
+    wd.sh("kput -q s").stdin(numbers(150, 160)).ok();
+    place.khose(&wd, "s", "").ok();
+    place.found().expect_once("an old hint", &numbers(0, 160));
 }

@@ -137,7 +137,9 @@ impl Found {
             let commit = name.replace(".plan.json", ".json");
             self.ledger.contains_key(&commit)
         };
-        let open: Vec<&String> = self.ledger.keys().filter(|name| !committed(name)).collect();
+        let is_hint = |name: &str| name.ends_with("/latest.json");
+        let open: Vec<&String> =
+            self.ledger.keys().filter(|name| !committed(name) && !is_hint(name)).collect();
         assert!(open.is_empty(), "{what}: not committed: {open:?}");
         let (mut objects, mut errors) = (Vec::new(), Vec::new());
         let mut totals = BTreeMap::new();

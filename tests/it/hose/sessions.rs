@@ -47,7 +47,8 @@ fn who_follows_and_is_told_to_end_delivers_first() {
     for (signal, status) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         let follower =
             place.khose(&wd, "s", "-f -o parquet --prefix 'k=!{partitionKeyFromQuery:k}/'").spawn();
-        std::thread::sleep(Duration::from_millis(700));
+        // Time to read.
+        std::thread::sleep(Duration::from_millis(1500));
         follower.signal(signal);
         if signal == "HUP" {
             // Credentials are read again; it goes on.
