@@ -89,7 +89,8 @@ impl Run {
             Some(root) => Scratch::new(&system, root),
             None => setup::scratch(&system),
         };
-        let signature = Signature { stream: delivery.clone(), stream_id: id, version: 1 };
+        let signature =
+            Signature { stream: delivery.clone(), stream_id: id, delivery: delivery.clone(), version: 1 };
         let opened = formats::open_with(args, columns.clone(), Some(name))?;
         let fallback = rejects_of(place, name);
         let errors = setup::errors(args, &self.context, None, &fallback, &signature, &delivery)?;

@@ -131,7 +131,12 @@ impl Run {
             None => source,
         };
         let id = stream.manifest().stream_id;
-        let signature = Signature { stream: stream.name().to_owned(), stream_id: id, version: 1 };
+        let signature = Signature {
+            stream: stream.name().to_owned(),
+            stream_id: id,
+            delivery: delivery_name.clone(),
+            version: 1,
+        };
         let runtime = Runtime::new()?;
         let Parts { namer, format, inferred, ledger, errors, one_object } =
             self.plan_parts(stream, &delivery_name, &signature, &system, &runtime, columns)?;

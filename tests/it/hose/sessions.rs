@@ -137,6 +137,21 @@ fn many_streams_go_to_one_place() {
     place.found().expect_settled("many");
 }
 
+/// Two deliveries make other things of the same records, and put them into one place: none takes the other's name.
+#[test]
+fn deliveries_that_share_a_place_leave_each_other_alone() {
+    let wd = Workdir::new();
+    let place = Place::dir(&wd, "lake");
+    wd.sh("kput -q --create s").stdin("{\"a\":1,\"b\":2}\n{\"a\":3,\"b\":4}\n").ok();
+    place.khose(&wd, "s", "--consumer a --prefix x/ --jq '{a}'").ok();
+    let killed = place.khose(&wd, "s", "--consumer b --prefix x/ --jq '{b}'");
+    assert_eq!(killed.env("KPIPE_FAILPOINT", "deliver.after").done().status, 137);
+    place.khose(&wd, "s", "--consumer b --prefix x/ --jq '{b,c:1}' --extension .txt").ok();
+    let found = place.found();
+    assert_eq!(found.rows, ["{\"a\":1}", "{\"a\":3}", "{\"b\":2,\"c\":1}", "{\"b\":4,\"c\":1}"]);
+    found.expect_settled("two deliveries");
+}
+
 /// From wherever it is called, one place is one place, and another is another.
 #[test]
 fn a_place_is_known_by_whichever_of_its_names() {
