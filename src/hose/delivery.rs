@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::cancel::Cancel;
 use super::chunk::Origin;
-use super::courier::{Courier, Reach, Runtime, Shipment, Told};
-use super::dest::{Batch, Parcel};
+use super::courier::{Courier, CourierError, Reach, Runtime, Shipment, Told};
+use super::dest::{Batch, DeliveryError, Parcel};
 use super::failure::{ErrorType, Failure};
 use super::format::Format;
 use super::format::body::{Body, BodyWriter, Scratch};
@@ -331,6 +331,14 @@ impl<'r> Delivery<'r> {
         // What is on its way ends before another may take over.
         drop(courier);
         let left = source.leave();
+        let outcome = match (outcome, reporter.stop()) {
+            // It was asked to end, and has given up what was on its way.
+            (Err(error), Some(stopped)) if is_interrupted(&error) => {
+                reporter.say(&format!("{error:#}"));
+                Err(stopped)
+            }
+            (outcome, _) => outcome,
+        };
         outcome.and(left)?;
         // A command that ends badly says so now; all that it has answered stays true.
         state.chain.finish()?;
@@ -664,6 +672,13 @@ impl<'r> Delivery<'r> {
 
     /// Does the batch again that a killed run had planned, and begins anew behind it.
     fn replay(&mut self) -> anyhow::Result<()> {
+        // A shard that has expired is told of once, and perhaps to a run that was killed then.
+        let before = self.standing.last.as_ref().map(|last| &last.positions);
+        let planned = self.replaying.iter().flat_map(|plan| &plan.positions);
+        self.is_cut |= planned.into_iter().any(|(&shard, planned)| {
+            before.and_then(|before| before.get(&shard)) != Some(planned)
+                && !self.source.has_shard(ShardId(shard))
+        });
         self.state.process()?;
         self.count();
         self.state.gather.end_all();
@@ -830,6 +845,14 @@ fn replaced(before: Option<&Entry>, now: &[ObjectNote]) -> Vec<String> {
     let names = before.objects.iter().map(|note| &note.name).chain(&before.replaces);
     let names: BTreeSet<&String> = names.filter(|name| !now.contains(name.as_str())).collect();
     names.into_iter().cloned().collect()
+}
+
+/// Whether a batch was given up because the run was asked to end.
+fn is_interrupted(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(CourierError::Interrupted | CourierError::Delivery(DeliveryError::Interrupted))
+    )
 }
 
 /// What an object carries about itself.

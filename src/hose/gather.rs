@@ -27,6 +27,9 @@ const CHUNK_ROWS: usize = 8192;
 const WAITING_MAX: usize = 4;
 /// Smaller ones where objects are small, or their ends would be missed.
 const CHUNK_BYTES_MIN: usize = 32 << 10;
+/// And where so many objects are open that their chunks would not find room. Below this the work of handing one on
+/// outweighs that on it.
+const CHUNK_BYTES_LEAST: usize = 4 << 10;
 
 /// When objects end.
 #[derive(Debug, Clone, Copy)]
@@ -174,6 +177,8 @@ pub struct Gather {
     in_flight: VecDeque<InFlight>,
     open: BTreeMap<ObjectId, Open>,
     by_partition: HashMap<PartitionKey, ObjectId>,
+    /// Objects in the order in which they were opened, those included that have ended since.
+    order: VecDeque<ObjectId>,
     /// The partition of the last record, and its object.
     last: Option<(PartitionKey, ObjectId)>,
     /// Objects that end with the next batch: no record goes into them any more.
@@ -200,6 +205,7 @@ impl Gather {
             in_flight: VecDeque::new(),
             open: BTreeMap::new(),
             by_partition: HashMap::new(),
+            order: VecDeque::new(),
             last: None,
             closed: BTreeSet::new(),
             next: 1,
@@ -234,6 +240,11 @@ impl Gather {
         };
         self.open.insert(id, open);
         self.by_partition.insert(Arc::clone(partition), id);
+        self.order.push_back(id);
+        while self.by_partition.len() > self.hints.partitions_max {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.end(oldest);
+        }
         id
     }
 
@@ -250,11 +261,12 @@ impl Gather {
         Ok(())
     }
 
-    /// How large a chunk may become: of a small object no more than a part of it, or its end would be missed; and where
-    /// many are open no more than that all of them together are half of the memory that is allowed.
+    /// How large a chunk may become: of a small object no more than a part of it, or its end would be missed; and those
+    /// of all objects no more than half of the memory.
     fn chunk_bytes(&self) -> usize {
-        let share = self.hints.memory_max / 2 / self.open.len().max(1) as u64;
-        ((self.hints.size / 16).min(share) as usize).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES)
+        let of_object = ((self.hints.size / 16) as usize).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES);
+        let of_memory = self.hints.memory_max as usize / 2 / self.open.len().max(1);
+        of_object.min(of_memory.max(CHUNK_BYTES_LEAST))
     }
 
     /// Gives the chunk of an object to a core.
@@ -401,7 +413,7 @@ impl Gather {
         Ok(())
     }
 
-    /// Ends what is old, and the oldest where too many are open. Answers whether a batch is due.
+    /// Ends what is old. Answers whether a batch is due.
     pub fn end_due(&mut self) -> bool {
         let now = Instant::now();
         let interval = self.hints.interval;
@@ -414,9 +426,8 @@ impl Gather {
         for id in old {
             self.end(id);
         }
-        while self.by_partition.len() > self.hints.partitions_max {
-            let Some(id) = self.by_partition.values().copied().min() else { break };
-            self.end(id);
+        while self.order.front().is_some_and(|id| !self.open.contains_key(id) || self.closed.contains(id)) {
+            self.order.pop_front();
         }
         !self.closed.is_empty()
     }

@@ -39,6 +39,8 @@ pub struct Signature {
     pub stream: String,
     /// The stream's UUID.
     pub stream_id: Uuid,
+    /// The delivery's name: two that put the same records into one place, changed in two ways, have objects of their own.
+    pub delivery: String,
     /// The version of the settings.
     pub version: u64,
 }
@@ -217,7 +219,8 @@ impl Namer {
         if self.fixed.is_some() {
             return Ok(partition.to_string());
         }
-        let ranges = format!("{:?} {:?} {shards:?}", first.shard, (first.index, first.sub));
+        let delivery = &self.signature.delivery;
+        let ranges = format!("{delivery} {:?} {:?} {shards:?}", first.shard, (first.index, first.sub));
         let id = object_id(self.signature.stream_id, partition, ranges.as_bytes());
         named(&self.partitioner, &self.signature, &self.extension, partition, oldest_us, id)
     }

@@ -11,8 +11,8 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Signal, getpid, getppid, getrlimit, kill_process_group, pidfd_open,
-    set_parent_process_death_signal,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getpid, getppid, getrlimit, kill_process_group, pidfd_open,
+    set_parent_process_death_signal, setrlimit,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,14 @@ use serde::{Deserialize, Serialize};
 pub fn open_files_max() -> usize {
     let soft = getrlimit(Resource::Nofile).current;
     soft.map_or(usize::MAX, |soft| usize::try_from(soft).unwrap_or(usize::MAX))
+}
+
+/// Lets this process have as many files open as it is permitted to. The lower limit, which a process begins with, is for
+/// programs that wait with `select`.
+pub fn open_more_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // It is well as it is where that fails.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// `sh -c COMMAND` in a process group of its own: what a terminal sends to the foreground (ctrl-C) does not reach it, and

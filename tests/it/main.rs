@@ -18,12 +18,18 @@ mod follow;
 mod format;
 /// kget reads a stream: positions, ends, formats.
 mod get;
+/// Exactly once, with real processes.
+#[cfg(feature = "hose")]
+mod hose;
 /// What khose does beside delivering.
 #[cfg(feature = "hose")]
 mod hose_modes;
 /// Batches into PostgreSQL, each once.
 #[cfg(feature = "hose")]
 mod hose_postgres;
+/// What khose wrote, read by others.
+#[cfg(feature = "hose")]
+mod hose_readers;
 /// Batches into a stand-in for Redshift.
 #[cfg(feature = "hose")]
 mod hose_redshift;

@@ -40,7 +40,8 @@ pub(super) fn check(args: &HoseArgs, sources: &[OsString], target: &Target) -> a
     of_format(args, formats::spec(args, file)?.format)?;
     let opened = formats::open(args, None, file)?;
     if matches!(target, Target::Objects(_) | Target::Service(Service::Redshift, _)) {
-        let signature = Signature { stream: String::new(), stream_id: Uuid::nil(), version: 1 };
+        let signature =
+            Signature { stream: String::new(), stream_id: Uuid::nil(), delivery: String::new(), version: 1 };
         setup::namer(args, &signature, &opened.extension, None)?;
     }
     Ok(())

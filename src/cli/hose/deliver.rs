@@ -165,13 +165,14 @@ impl Run {
     /// The consumer's name: given, or made of the destination.
     pub(super) fn consumer(&self) -> String {
         self.args.consumer.clone().unwrap_or_else(|| {
-            let place = self.target.show();
+            let mut place = self.target.identity();
+            place.extend(self.args.service.index.iter().map(|index| format!(" {index}")));
             format!("khose-{:016x}", xxhash_rust::xxh3::xxh3_64(place.as_bytes()))
         })
     }
 
     fn go(&self, about: About<'_>, source: Box<dyn Source>) -> anyhow::Result<Outcome> {
-        let signature = Signature { stream: about.name.clone(), stream_id: about.id, version: 1 };
+        let signature = about.signature();
         let (cancel, runtime) = (Cancel::new(), Runtime::new()?);
         let parts = self.parts(&about, &signature, &System::real(), &runtime, &cancel)?;
         self.run_with(about, source, parts, runtime, cancel)
@@ -188,7 +189,7 @@ impl Run {
     ) -> anyhow::Result<Outcome> {
         let args = &self.args;
         let system = System::real();
-        let signature = Signature { stream: about.name.clone(), stream_id: about.id, version: 1 };
+        let signature = about.signature();
         let ledger = parts.ledger.filter(|_| source.has_places());
         let standing = match &ledger {
             Some(ledger) => runtime.block_on(ledger.standing())?,
@@ -302,7 +303,7 @@ impl Run {
                 sweep(&dir);
                 Scratch::new(system, &dir)
             }
-            None => Scratch::new(system, &setup::scratch_dir()),
+            None => setup::scratch(system),
         };
         let errors =
             setup::errors(args, &self.context, Some((location, &store)), "", signature, &about.delivery)?;
@@ -351,6 +352,14 @@ pub(super) struct About<'a> {
     pub(super) known: Option<Schema>,
     /// What the settings are beside the arguments.
     pub(super) fingerprint: String,
+}
+
+impl About<'_> {
+    /// As it stands in names.
+    pub(super) fn signature(&self) -> Signature {
+        let (stream, delivery) = (self.name.clone(), self.delivery.clone());
+        Signature { stream, stream_id: self.id, delivery, version: 1 }
+    }
 }
 
 /// What depends on the destination.

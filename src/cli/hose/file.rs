@@ -87,9 +87,10 @@ impl Run {
         let store = place.open(&self.context)?;
         let scratch = match place.local_path() {
             Some(root) => Scratch::new(&system, root),
-            None => Scratch::new(&system, &setup::scratch_dir()),
+            None => setup::scratch(&system),
         };
-        let signature = Signature { stream: delivery.clone(), stream_id: id, version: 1 };
+        let signature =
+            Signature { stream: delivery.clone(), stream_id: id, delivery: delivery.clone(), version: 1 };
         let opened = formats::open_with(args, columns.clone(), Some(name))?;
         let fallback = rejects_of(place, name);
         let errors = setup::errors(args, &self.context, None, &fallback, &signature, &delivery)?;

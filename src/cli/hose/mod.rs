@@ -37,6 +37,7 @@ pub fn run(args: HoseArgs) -> anyhow::Result<Outcome> {
     let args = config::merged(args)?;
     let children = args.stages.transform.is_some() || args.stages.filter.is_some();
     let shutdown = signal::install_to_stay(children)?;
+    crate::sys::process::open_more_files();
     let (sources, destination) = words(&args)?;
     let context = setup::store_context(&args, &System::real());
     let target = Target::parse(&destination, &args)?;

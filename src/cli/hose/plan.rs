@@ -23,7 +23,6 @@ use crate::hose::cancel::Cancel;
 use crate::hose::courier::{ErrorOutput, Reach, Runtime};
 use crate::hose::delivery::{self, ColumnsChanged, Delivery, Reporter, Settings};
 use crate::hose::format::Format;
-use crate::hose::format::body::Scratch;
 use crate::hose::format::columns::Columns;
 use crate::hose::gather::Hints;
 use crate::hose::ledger::{Entry, Ledger, Standing};
@@ -132,7 +131,12 @@ impl Run {
             None => source,
         };
         let id = stream.manifest().stream_id;
-        let signature = Signature { stream: stream.name().to_owned(), stream_id: id, version: 1 };
+        let signature = Signature {
+            stream: stream.name().to_owned(),
+            stream_id: id,
+            delivery: delivery_name.clone(),
+            version: 1,
+        };
         let runtime = Runtime::new()?;
         let Parts { namer, format, inferred, ledger, errors, one_object } =
             self.plan_parts(stream, &delivery_name, &signature, &system, &runtime, columns)?;
@@ -143,7 +147,7 @@ impl Run {
         let sheet = Sheet::new();
         let errors = ErrorOutput { store: sheet.instead_of(&errors.store), ..errors };
         let before = format.as_ref().and_then(|format| format.columns()).map(Columns::schema);
-        let scratch = Scratch::new(&system, &setup::scratch_dir());
+        let scratch = setup::scratch(&system);
         let hints = match &one_object {
             Some(_) => Hints { size: u64::MAX, interval: setup::NEVER, ..setup::hints(args, &self.target) },
             None => setup::hints(args, &self.target),

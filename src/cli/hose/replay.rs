@@ -20,7 +20,6 @@ use crate::hose::courier::{ErrorOutput, Runtime};
 use crate::hose::errors::ErrorLines;
 use crate::hose::ledger::{FOLDER, Ledger};
 use crate::hose::name::object_id;
-use crate::hose::naming::Signature;
 use crate::hose::replay::{ReplaySource, STREAM, Seen, Selection, Start};
 use crate::hose::store::{Location, Store};
 use crate::sys::{Locks, System};
@@ -129,7 +128,7 @@ impl Run {
             known,
             fingerprint,
         };
-        let signature = Signature { stream: STREAM.to_owned(), stream_id: id, version: 1 };
+        let signature = about.signature();
         let (cancel, runtime) = (Cancel::new(), Runtime::new()?);
         let parts = self.parts(&about, &signature, &system, &runtime, &cancel)?;
         // What fails again goes where it came from, unless told otherwise.

@@ -45,7 +45,7 @@ impl Run {
     ) -> anyhow::Result<Parts> {
         let args = &self.args;
         let mut format = None;
-        let mut scratch = Scratch::new(system, &setup::scratch_dir());
+        let mut scratch = setup::scratch(system);
         let destination: Box<dyn Destination> = match service {
             Service::Http => Box::new(HttpEndpoint::new(
                 system,
@@ -167,7 +167,7 @@ impl Run {
             None => Box::new(NoDetails),
         };
         let destination = Box::new(ToStream::new(target, about.source.as_ref(), options, details)?);
-        let scratch = Scratch::new(system, &setup::scratch_dir());
+        let scratch = setup::scratch(system);
         self.beside(about, signature, system, destination, one_partition(signature)?, None, scratch)
     }
 
@@ -184,7 +184,7 @@ impl Run {
         let out =
             output::Stdout::open(self.args.follow.follow, Some(self.shutdown)).context("standard output")?;
         let destination = Box::new(Stdout::new(Box::new(out), cancel));
-        let scratch = Scratch::new(system, &setup::scratch_dir());
+        let scratch = setup::scratch(system);
         let namer = one_partition(signature)?;
         self.beside(about, signature, system, destination, namer, Some(opened.format), scratch)
     }

@@ -1,6 +1,5 @@
 //! From arguments to the parts of a delivery.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +12,13 @@ use super::target::{Service, Target};
 use crate::hose::courier::ErrorOutput;
 use crate::hose::dest::RetryPolicy;
 use crate::hose::errors::ErrorLines;
+use crate::hose::format::body::Scratch;
 use crate::hose::gather::Hints;
 use crate::hose::name::{Extension, Limits, ObjectName, Partitioner, Prefix, Role, Zone};
 use crate::hose::naming::{ErrorNames, Namer, Signature};
 use crate::hose::store::{Context, Environment, Location, Store};
 use crate::sys::System;
+use crate::sys::process::open_files_max;
 
 /// The folder of failed records below a destination, unless told otherwise. Its underscore keeps readers of the data
 /// from it.
@@ -45,7 +46,8 @@ pub(super) fn hints(args: &HoseArgs, target: &Target) -> Hints {
     Hints {
         size: args.objects.buffer_size.unwrap_or(size),
         interval: args.objects.buffer_interval,
-        partitions_max: args.objects.partitions_max.max(1),
+        // Each may have a file, while it is open, while it waits, and on its way.
+        partitions_max: args.objects.partitions_max.min(open_files_max() / 4).max(1),
         memory_max: args.objects.memory,
     }
 }
@@ -57,8 +59,8 @@ pub(super) fn policy(args: &HoseArgs) -> RetryPolicy {
 }
 
 /// Where bodies are written on the way to a store that is not on this machine.
-pub(super) fn scratch_dir() -> PathBuf {
-    std::env::temp_dir()
+pub(super) fn scratch(system: &System) -> Scratch {
+    Scratch::new(system, &std::env::temp_dir()).unnamed()
 }
 
 /// Names for objects.

@@ -1,10 +1,12 @@
 //! What DEST stands for.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
 use super::args::HoseArgs;
+use crate::cli::args::StreamArg;
 use crate::cli::report::HintExt;
 use crate::hose::store::Location;
 
@@ -86,6 +88,27 @@ impl Target {
         }
     }
 
+    /// What it is, whichever of its names it is called by: deliveries are told apart by this. It may have a secret in
+    /// it.
+    pub(super) fn identity(&self) -> String {
+        match self {
+            Self::Objects(location) => match location.local_path() {
+                Some(path) => format!("{}/", real(path).display().to_string().trim_end_matches('/')),
+                None => location.to_string(),
+            },
+            // The table is in the query.
+            Self::Service(_, url) => match url.split_once('?') {
+                Some((_, query)) => format!("{}?{query}", without_user(url)),
+                None => without_user(url),
+            },
+            Self::Stream(name) => {
+                let path = StreamArg { stream: name.clone() }.resolve();
+                path.map_or_else(|_| self.show(), |path| format!("kpipe:{}", real(&path).display()))
+            }
+            Self::File(..) | Self::Stdout => self.show(),
+        }
+    }
+
     /// As it is shown: never with a secret in it.
     pub(super) fn show(&self) -> String {
         match self {
@@ -95,6 +118,19 @@ impl Target {
             Self::Stream(name) => format!("kpipe:{}", name.display()),
             Self::Stdout => "standard output".to_owned(),
         }
+    }
+}
+
+/// A path without links and dots in it, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match found {
+        Some((above, real)) => match path.strip_prefix(above) {
+            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+            _ => real,
+        },
+        None => path,
     }
 }
 

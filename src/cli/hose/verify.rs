@@ -61,6 +61,7 @@ impl Run {
         let signature = Signature {
             stream: name.clone(),
             stream_id: stream.as_ref().map_or(uuid::Uuid::nil(), |stream| stream.manifest().stream_id),
+            delivery: delivery.clone(),
             version: 1,
         };
         let (ledger, objects, errors) = match &self.target {

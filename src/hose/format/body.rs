@@ -21,13 +21,21 @@ pub struct Scratch {
     /// Names that are different from those of every other process.
     stem: String,
     next: Arc<AtomicU64>,
+    /// Whether files keep their names, so that they can be given others.
+    keeps_names: bool,
 }
 
 impl Scratch {
     /// Files in `dir`, which is there. What a killed process left in it is removed by whoever owns the directory.
     pub fn new(system: &System, dir: &Path) -> Self {
         let stem = format!("{}.{}", std::process::id(), uuid::Uuid::new_v4().simple());
-        Self { system: system.clone(), dir: dir.to_owned(), stem, next: Arc::default() }
+        Self { system: system.clone(), dir: dir.to_owned(), stem, next: Arc::default(), keeps_names: true }
+    }
+
+    /// The same without names: of a process that is killed nothing stays.
+    #[must_use]
+    pub fn unnamed(self) -> Self {
+        Self { keeps_names: false, ..self }
     }
 
     /// The machine.
@@ -47,10 +55,12 @@ impl Scratch {
 
     /// An empty file.
     pub fn file(&self) -> io::Result<ScratchFile> {
-        let Self { system, dir, stem, next } = self;
-        let path = dir.join(format!(".{stem}.{}.tmp", next.fetch_add(1, Ordering::Relaxed)));
+        let Self { system, dir, stem, next, .. } = self;
+        // A name as a store in a directory has them: there it is removed when it is old.
+        let path = dir.join(format!(".khose-{stem}.{}.tmp", next.fetch_add(1, Ordering::Relaxed)));
         let file = system.disk.create(&path).map_err(|error| self.at(&error))?;
-        Ok(ScratchFile { system: system.clone(), file, path, is_named: AtomicBool::new(true) })
+        let is_named = self.keeps_names || system.disk.remove(&path).is_err();
+        Ok(ScratchFile { system: system.clone(), file, path, is_named: AtomicBool::new(is_named) })
     }
 }
 

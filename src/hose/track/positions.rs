@@ -40,7 +40,7 @@ impl ShardPosition {
         }
         let cut = |left: Left| {
             let (first, end) = (left.first.max(low), left.first + left.count);
-            (first < end).then_some(Left { first, count: end - first, ..left })
+            (first < end).then(|| Left { first, count: end - first, ..left })
         };
         Self { left: self.left.into_iter().filter_map(cut).collect(), ..self }
     }

@@ -143,3 +143,19 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<ShardPosition>(&text).unwrap(), position);
     }
 }
+
+#[test]
+fn who_moves_forward_keeps_what_lies_behind_that_as_it_is() {
+    let left = |first, count| Left { first, count, parts: None };
+    let one = Left { first: 30, count: 1, parts: Some(vec![(2, 5)]) };
+    let position =
+        ShardPosition { to: 50, end: true, left: vec![left(10, 5), left(20, 4), one.clone(), left(40, 2)] };
+    let lefts = |low| position.clone().moved_to(low).left;
+    assert_eq!(position.clone().moved_to(10), position);
+    assert_eq!(lefts(12), [left(12, 3), left(20, 4), one.clone(), left(40, 2)]);
+    assert_eq!(lefts(23), [left(23, 1), one.clone(), left(40, 2)]);
+    assert_eq!(lefts(30), [one, left(40, 2)]);
+    assert_eq!((lefts(41), lefts(50)), (vec![left(41, 1)], vec![]));
+    assert_eq!(position.clone().moved_to(60), ShardPosition { to: 60, ..ShardPosition::default() });
+    assert!(position.moved_to(50).is_done());
+}
