@@ -34,6 +34,8 @@ const HINT_EVERY: u64 = 64;
 const VERSION: u32 = 1;
 /// Commits are read so many at once.
 const READ_AT_ONCE: usize = 16;
+/// A plan that is gone when it is read is looked for this often: each time another batch has been committed meanwhile.
+const TRIES_MAX: u32 = 16;
 
 /// What a ledger cannot do.
 #[derive(Debug, thiserror::Error)]
@@ -236,6 +238,17 @@ impl Ledger {
     }
 
     async fn standing_after(&self, after: Option<&str>) -> Result<Standing, LedgerError> {
+        let mut tries = 1;
+        loop {
+            match self.listed_after(after).await {
+                // A plan that was listed was committed at this moment: its commit is in the next list.
+                Err(LedgerError::Store(StoreError::NotFound { .. })) if tries < TRIES_MAX => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    async fn listed_after(&self, after: Option<&str>) -> Result<Standing, LedgerError> {
         let listed = self.store.list(&format!("{}/", self.dir), after).await?;
         let (mut committed, mut planned) = (None, None);
         for object in &listed {
