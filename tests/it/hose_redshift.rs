@@ -44,8 +44,12 @@ impl Store for Directory {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let path = self.0.join(name);
-            fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
-            fs::write(path, body.read(0, body.len() as usize).expect("a body")).expect("a file");
+            let dir = path.parent().expect("a directory");
+            fs::create_dir_all(dir).expect("a directory");
+            // Whole or not at all, as in a bucket: another run may read it meanwhile.
+            let file = tempfile::NamedTempFile::new_in(&self.0).expect("a file");
+            fs::write(&file, body.read(0, body.len() as usize).expect("a body")).expect("a file");
+            file.persist(path).expect("a name");
             Ok(())
         }
         .boxed()

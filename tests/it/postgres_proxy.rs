@@ -82,6 +82,8 @@ fn serve(mut client: TcpStream, to: u16, decide: &Decide) -> io::Result<()> {
         }
         let _ = (from.shutdown(Shutdown::Both), back.shutdown(Shutdown::Both));
     });
+    // Whatever ends this, a failed assertion too, ends both connections: a transaction left open would hold its locks.
+    let _ends = Ends(server.try_clone()?, client.try_clone()?);
     while let Ok(message) = frame(&mut client, 1) {
         match decide(&Message { kind: message[0], body: &message[5..] }) {
             Fate::Forward => server.write_all(&message)?,
@@ -99,8 +101,16 @@ fn serve(mut client: TcpStream, to: u16, decide: &Decide) -> io::Result<()> {
             }
         }
     }
-    let _ = (server.shutdown(Shutdown::Both), client.shutdown(Shutdown::Both));
     Ok(())
+}
+
+/// Two connections that end with this.
+struct Ends(TcpStream, TcpStream);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = (self.0.shutdown(Shutdown::Both), self.1.shutdown(Shutdown::Both));
+    }
 }
 
 /// A message with its length, and `kind` bytes before that.
