@@ -7,6 +7,7 @@
 //! The promise: of each object it is known how large it would be if it ended now, so that it ends at the size that was
 //! asked for; and all of them together hold no more memory than was allowed, however many there are.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -188,20 +189,38 @@ pub struct Gather {
     spare: Vec<Chunk>,
 }
 
-impl Gather {
-    /// Objects of `format`, or of records as they are.
-    pub fn new(format: Option<Arc<dyn Format>>, hints: Hints, scratch: Scratch) -> anyhow::Result<Self> {
+thread_local! {
+    /// A thread cannot leave a pool that it has joined.
+    static POOL: RefCell<Option<Arc<rayon::ThreadPool>>> = const { RefCell::new(None) };
+}
+
+/// A pool with a thread for each core, of which this thread is one: it reads, and wherever it would wait for the others
+/// it works with them. With as many threads beside it, cores were idle for a quarter of the time.
+fn pool() -> anyhow::Result<Arc<rayon::ThreadPool>> {
+    POOL.with_borrow_mut(|kept| {
+        if let Some(pool) = kept {
+            return Ok(Arc::clone(pool));
+        }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(cores)
+            .use_current_thread()
             .thread_name(|i| format!("khose-{i}"))
             .build()?;
+        Ok(Arc::clone(kept.insert(Arc::new(pool))))
+    })
+}
+
+impl Gather {
+    /// Objects of `format`, or of records as they are.
+    pub fn new(format: Option<Arc<dyn Format>>, hints: Hints, scratch: Scratch) -> anyhow::Result<Self> {
+        let pool = pool()?;
         Ok(Self {
             format,
             hints,
             scratch,
-            pool: Arc::new(pool),
-            in_flight_max: 2 * cores + 2,
+            in_flight_max: 2 * pool.current_num_threads() + 2,
+            pool,
             in_flight: VecDeque::new(),
             open: BTreeMap::new(),
             by_partition: HashMap::new(),
@@ -308,8 +327,7 @@ impl Gather {
     /// Appends the oldest chunk that is on its way to its object.
     fn take_oldest(&mut self) -> anyhow::Result<()> {
         let Some(flight) = self.in_flight.pop_front() else { return Ok(()) };
-        let (mut chunk, prepared) =
-            flight.done.recv().map_err(|_| anyhow::anyhow!("a thread that converts records has failed"))?;
+        let (mut chunk, prepared) = self.wait_for(&flight.done)?;
         let Some(open) = self.open.get_mut(&flight.id) else { return Ok(()) };
         open.in_flight -= flight.bytes;
         open.appended += flight.bytes;
@@ -358,6 +376,19 @@ impl Gather {
         }
         self.end_if_full(flight.id);
         self.keep_within_memory()
+    }
+
+    /// Waits for a chunk, and works on others meanwhile.
+    fn wait_for(&self, done: &Receiver<(Chunk, Prepared)>) -> anyhow::Result<(Chunk, Prepared)> {
+        loop {
+            if let Ok(found) = done.try_recv() {
+                return Ok(found);
+            }
+            if self.pool.yield_now() != Some(rayon::Yield::Executed) {
+                // All that is left is in work on another thread.
+                return done.recv().map_err(|_| anyhow::anyhow!("a thread that converts records has failed"));
+            }
+        }
     }
 
     /// About how large an object will be with all that is on its way to it.
