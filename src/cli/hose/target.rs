@@ -96,9 +96,11 @@ impl Target {
                 Some(path) => format!("{}/", real(path).display().to_string().trim_end_matches('/')),
                 None => location.to_string(),
             },
-            // The table is in the query.
-            Self::Service(_, url) => match url.split_once('?') {
-                Some((_, query)) => format!("{}?{query}", without_user(url)),
+            Self::Service(service, url) => match url.split_once('?') {
+                Some((_, query)) => match part_of_place(*service, query) {
+                    Some(part) => format!("{}?{part}", without_user(url)),
+                    None => without_user(url),
+                },
                 None => without_user(url),
             },
             Self::Stream(name) => {
@@ -118,6 +120,15 @@ impl Target {
             Self::Stream(name) => format!("kpipe:{}", name.display()),
             Self::Stdout => "standard output".to_owned(),
         }
+    }
+}
+
+/// What of a query says where records go. A table does; how a database is reached, or loads, may change without a
+/// beginning anew.
+fn part_of_place(service: Service, query: &str) -> Option<&str> {
+    match service {
+        Service::Postgres | Service::Redshift => query.split('&').find(|pair| pair.starts_with("table=")),
+        _ => Some(query),
     }
 }
 

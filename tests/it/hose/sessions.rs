@@ -176,6 +176,8 @@ fn a_place_is_known_by_whichever_of_its_names() {
     for dest in [
         "postgresql://h/d?table=a",
         "postgresql://h/d?table=b",
+        // Reached in another way.
+        "'postgresql://h/d?sslmode=disable&table=b'",
         "http://h:1/x --index a",
         "http://h:1/x --index b",
     ] {
