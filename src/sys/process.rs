@@ -22,13 +22,19 @@ pub fn open_files_max() -> usize {
     soft.map_or(usize::MAX, |soft| usize::try_from(soft).unwrap_or(usize::MAX))
 }
 
-/// Lets this process have as many files open as it is permitted to. The lower limit, which a process begins with, is for
-/// programs that wait with `select`.
+/// Lets this process have as many files open as it is permitted to, within reason. The lower limit, which a process begins
+/// with, is for programs that wait with `select`.
 pub fn open_more_files() {
     let limit = getrlimit(Resource::Nofile);
-    // It is well as it is where that fails.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let wanted = limit.maximum.map_or(FILES_WANTED, |maximum| maximum.min(FILES_WANTED));
+    if limit.current.is_some_and(|current| current < wanted) {
+        // It is well as it is where that fails.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
+    }
 }
+
+/// Commands that this process starts inherit the limit, and some of them close every file that it allows, one by one.
+const FILES_WANTED: u64 = 1 << 16;
 
 /// `sh -c COMMAND` in a process group of its own: what a terminal sends to the foreground (ctrl-C) does not reach it, and
 /// it can be ended with all that it has started.
