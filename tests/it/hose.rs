@@ -11,7 +11,7 @@ mod buckets;
 mod changed;
 
 /// Killed at every place that has a name, and again while the rest is mended.
-mod killed;
+pub(crate) mod killed;
 
 /// Killed at random while a producer writes and shards come and go.
 mod random;

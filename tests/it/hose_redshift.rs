@@ -6,16 +6,16 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use kpipe::hose::dest::postgres::{Address, Settings};
 use kpipe::hose::dest::redshift::{CopyFormat, Options, REDSHIFT, Redshift};
 use kpipe::hose::dest::{Batch, DeliveryError, Destination, Parcel};
 use kpipe::hose::format::body::Body;
+use kpipe::hose::store::local::LocalStore;
 use kpipe::hose::store::{Attributes, Listed, PutMode, Store, StoreError};
 use kpipe::sys::System;
 use uuid::Uuid;
@@ -27,10 +27,16 @@ use crate::postgres_server::{Database, block_on};
 /// The bucket that everything goes through, in a directory.
 const BUCKET: &str = "s3://lake/staging/";
 
-/// As much of a store as a staging needs.
-struct Directory(PathBuf);
+/// A store in a directory whose objects are called as those of the bucket.
+struct Bucket(LocalStore);
 
-impl Store for Directory {
+impl Bucket {
+    fn below(dir: &Path) -> Arc<Self> {
+        Arc::new(Self(LocalStore::new(&System::real(), dir)))
+    }
+}
+
+impl Store for Bucket {
     fn url(&self, name: &str) -> String {
         format!("{BUCKET}{name}")
     }
@@ -39,52 +45,38 @@ impl Store for Directory {
         &'a self,
         name: &'a str,
         body: &'a Body,
-        _mode: PutMode,
-        _attributes: &'a Attributes,
+        mode: PutMode,
+        attributes: &'a Attributes,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        async move {
-            let path = self.0.join(name);
-            let dir = path.parent().expect("a directory");
-            fs::create_dir_all(dir).expect("a directory");
-            // Whole or not at all, as in a bucket: another run may read it meanwhile.
-            let file = tempfile::NamedTempFile::new_in(&self.0).expect("a file");
-            fs::write(&file, body.read(0, body.len() as usize).expect("a body")).expect("a file");
-            file.persist(path).expect("a name");
-            Ok(())
-        }
-        .boxed()
+        self.0.put(name, body, mode, attributes)
     }
 
-    fn get<'a>(&'a self, name: &'a str, _max: u64) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
-        async move { Ok(fs::read(self.0.join(name)).expect("a file")) }.boxed()
+    fn get<'a>(&'a self, name: &'a str, max: u64) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
+        self.0.get(name, max)
     }
 
     fn get_range<'a>(
         &'a self,
-        _name: &'a str,
-        _range: std::ops::Range<u64>,
+        name: &'a str,
+        range: std::ops::Range<u64>,
     ) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
-        unimplemented!()
+        self.0.get_range(name, range)
     }
 
-    fn head<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<Option<Listed>, StoreError>> {
-        unimplemented!()
+    fn head<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Listed>, StoreError>> {
+        self.0.head(name)
     }
 
     fn list<'a>(
         &'a self,
-        _prefix: &'a str,
-        _after: Option<&'a str>,
+        prefix: &'a str,
+        after: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
-        unimplemented!()
+        self.0.list(prefix, after)
     }
 
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        async move {
-            let _ = fs::remove_file(self.0.join(name));
-            Ok(())
-        }
-        .boxed()
+        self.0.delete(name)
     }
 }
 
@@ -170,8 +162,7 @@ fn destination(db: &Database, port: u16, bucket: &Path, query: &str) -> Redshift
     "gzip".clone_into(&mut options.compression);
     let settings =
         Settings::complete(address, REDSHIFT, &around(Path::new("/nonexistent"), &[])).expect("settings");
-    Redshift::new(&System::real(), settings, options, Arc::new(Directory(bucket.to_owned())))
-        .expect("a destination")
+    Redshift::new(&System::real(), settings, options, Bucket::below(bucket)).expect("a destination")
 }
 
 /// A batch of objects with these texts.
@@ -277,7 +268,7 @@ fn csv_with_a_line_of_names() {
     options.format = CopyFormat::of("csv", true).unwrap();
     "gzip".clone_into(&mut options.compression);
     let settings = Settings::complete(address, REDSHIFT, &around(Path::new("/nonexistent"), &[])).unwrap();
-    let store = Arc::new(Directory(bucket.path().to_owned()));
+    let store = Bucket::below(bucket.path());
     let mut to = Redshift::new(&System::real(), settings, options, store).unwrap();
     deliver(&mut to, &batch(1, &["id,name\n1,a\n2,b\n".to_owned(), "id,name\n3,c\n".to_owned()])).unwrap();
     assert_eq!(db.one("SELECT string_agg(id || name, ' ' ORDER BY id) FROM t"), "1a 2b 3c");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::hose::killed::POINTS;
 use super::workdir::Workdir;
 
 /// The files below a directory that are data: not the ledger's, not failed records.
@@ -55,22 +56,9 @@ fn what_is_new_is_delivered_and_nothing_twice() {
 
 #[test]
 fn a_run_killed_anywhere_is_followed_by_one_that_delivers_each_record_once() {
-    let points = [
-        "plan.before",
-        "plan.after",
-        "store.put.before",
-        "store.put.written",
-        "store.put.named",
-        "store.put.after",
-        "deliver.after",
-        "errors.after",
-        "commit.before",
-        "commit.after",
-        "checkpoint.after",
-    ];
     let wd = Workdir::new();
     wd.sh("kput --create=2 clicks -i ndjson --key k").stdin(records(0, 3000)).ok();
-    for point in points {
+    for point in POINTS {
         for nth in [1, 3] {
             for prefix in ["x/", "k=!{partitionKeyFromQuery:k}/"] {
                 let name = format!("{point}-{nth}-{}", prefix.len());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use crate::hose::ledger::Entry;
-use crate::hose::verify::names::Formed;
+use crate::hose::verify::names::{Formed, last_part};
 
 /// What ledgers tell of an error output.
 #[derive(Default)]
@@ -25,7 +25,7 @@ pub(super) enum Judged {
 impl Batches {
     pub(super) fn add(&mut self, commits: &[Entry], plan: Option<&Entry>, fingerprint: Option<&str>) {
         for commit in commits {
-            let files = commit.errors.iter().map(|note| file(&note.name).to_owned());
+            let files = commit.errors.iter().map(|note| last_part(&note.name).to_owned());
             if fingerprint == Some(&commit.settings) {
                 self.failed_again.extend(files);
             } else {
@@ -36,18 +36,13 @@ impl Batches {
     }
 
     pub(super) fn judge(&self, name: &str) -> Judged {
-        if self.failed_again.contains(file(name)) {
+        if self.failed_again.contains(last_part(name)) {
             return Judged::FailedAgain;
         }
         let of_unfinished = |formed: Formed<'_>| self.unfinished.iter().any(|stream| formed.is_of(stream));
-        if !self.finished.contains(file(name)) && Formed::parse(name).is_some_and(of_unfinished) {
+        if !self.finished.contains(last_part(name)) && Formed::parse(name).is_some_and(of_unfinished) {
             return Judged::Unfinished;
         }
         Judged::Replay
     }
-}
-
-/// The last part of a name.
-pub(super) fn file(name: &str) -> &str {
-    name.rsplit('/').next().unwrap_or(name)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use uuid::Uuid;
 
-use super::batches::{Batches, Judged, file};
+use super::batches::{Batches, Judged};
 use super::catalog::{Catalog, Indexed};
 use super::line::{FailedLine, Selection};
 use crate::hose::chunk::Origin;
@@ -21,6 +21,7 @@ use crate::hose::store::{Listed, Store};
 use crate::hose::track::{Among, Positions, ShardPosition};
 use crate::hose::unpack::{ObjectReader, store_error, unpacked};
 use crate::hose::verify::REPLAYED;
+use crate::hose::verify::names::last_part;
 use crate::record::ShardId;
 use crate::sys::failpoint::failpoint;
 
@@ -468,7 +469,7 @@ fn position(entry: Option<&Entry>) -> Option<ShardPosition> {
 
 /// How an object is compressed, by the end of its name.
 fn compression(name: &str) -> Compression {
-    let text = match file(name).rsplit_once('.').map(|(_, end)| end) {
+    let text = match last_part(name).rsplit_once('.').map(|(_, end)| end) {
         Some("gz") => "gzip",
         Some("zip") => "zip",
         Some("snappy" | "sz") => "snappy",

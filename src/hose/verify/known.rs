@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::names::last_part;
 use super::{REPLAYED, Request};
 use crate::hose::ledger::{Entry, Ledger};
 use crate::hose::replay::Catalog;
@@ -59,10 +60,6 @@ impl Known {
     pub(super) fn has(&self, name: &str) -> bool {
         self.names.contains_key(name) || self.files.contains(last_part(name))
     }
-}
-
-pub(super) fn last_part(name: &str) -> &str {
-    name.rsplit('/').next().unwrap_or(name)
 }
 
 /// The last parts of names of objects of failed records that were replayed: they may be removed.

@@ -5,6 +5,11 @@ use std::sync::LazyLock;
 use regex::Regex;
 use uuid::Uuid;
 
+/// The last part of a name. Those that khose gives have an id in it.
+pub fn last_part(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
 /// A name as khose forms it: `…<stream>-<version>-<yyyy-MM-dd-HH-mm-ss>-<uuid><extension>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Formed<'a> {
@@ -28,7 +33,7 @@ impl<'a> Formed<'a> {
             ))
             .ok()
         });
-        let file = name.rsplit('/').next().unwrap_or(name);
+        let file = last_part(name);
         let parts = FORM.as_ref()?.captures(file)?;
         let part = |number: usize| parts.get(number).map(|part| part.as_str());
         Some(Self {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, stream};
 
-use super::known::{Known, last_part};
+use super::known::Known;
 use super::names::Formed;
+use super::names::last_part;
 use super::report::{Kind, Objects, Report, Unfinished};
 use super::rows::{self, Layout, Rows};
 use super::{REPLAYED, Request, Watch};

@@ -7,7 +7,7 @@ use crate::producer::{Dice, rounds};
 use crate::workdir::Workdir;
 
 /// Every place at which a delivery to objects can be killed.
-pub(super) const POINTS: [&str; 11] = [
+pub(crate) const POINTS: [&str; 11] = [
     "plan.before",
     "plan.after",
     "store.put.before",
